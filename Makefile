@@ -1,0 +1,79 @@
+# The only list of verbs. `make help` prints it; CI calls the same ones.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python 3.11 or newer on PATH that can make virtual environments; `make demo PYTHON=/path/to/python3` names one.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
+
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-method mini-encoder clean help
+
+demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
+	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+serve: .venv/.for-demo ## The service, on VLGLAB_HOME (default ~/.vlglab), at port 8765
+	$(BIN)/vlglab serve $(ARGS)
+
+test: .venv/.for-tests check ## What `check` does, then every test but the slow ones and those that need PostgreSQL
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not postgres and not soak" $(ARGS)
+
+test-all: .venv/.for-tests ## The slow tests and those that need PostgreSQL
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "(slow or postgres) and not soak" $(ARGS)
+
+soak: .venv/.for-tests ## Minutes of processes that die at random moments
+	$(PYTEST) -m soak $(ARGS)
+
+check: lint types layers ## Ruff, mypy and import-linter
+
+lint: .venv/.for-tests ## Ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.for-tests ## mypy, strict
+	$(BIN)/mypy
+
+layers: .venv/.for-tests ## import-linter: the layers of docs/architecture.md
+	$(BIN)/lint-imports
+
+format: .venv/.for-tests ## Lays the code out as `lint` wants it
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench-sparse: .venv/.for-tests ## Times sparse convolution and its kernel maps
+	$(BIN)/python -m benchmarks.sparse $(ARGS)
+
+bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings
+	$(BIN)/python -m benchmarks.store $(ARGS)
+
+bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside the supervised bound
+	$(BIN)/python -m benchmarks.method $(ARGS)
+
+mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its weights
+	$(BIN)/python -m tools.mini_encoder.train $(ARGS)
+
+clean: ## Removes what the other verbs made: .venv and caches (VLGLAB_HOME stays)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.venv/.made:
+	@test -n "$(PYTHON)" || { echo "make: found no Python 3.11 or newer (with its venv module) on PATH;" \
+		"install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.for-demo: .venv/.made pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+.venv/.for-tests: .venv/.made pyproject.toml constraints.txt
+	$(INSTALL) -e ".[test]"
+	@touch $@ .venv/.for-demo

@@ -1,0 +1,102 @@
+"""The control plane: `create_app` wires its parts, the only place that does. Starts no stage; knows no command line."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from service import problems
+from service.dependencies import Parts
+from service.routes import catalogue, datasets, experiments, features, health, runs
+from service.scheduler import loop
+from storage.artifacts import choose
+from storage.errors import InvalidInput
+from storage.records.database import Database
+from storage.settings import Settings
+
+API = "/api/v1"
+"""Prefix of every route but the probes."""
+
+DESCRIPTION = """
+The experiment service for 3D weakly supervised semantic segmentation with 2D vision-language guidance.
+
+Submit an experiment, follow its runs, read back metrics and evaluations, and read published features from the store.
+Lists are read by pages: pass `next` of one as `cursor` for the next. Every error is problem+json with a stable `code`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application over the database and the store that the settings name; its tables must exist (`migrations`).
+
+    While it runs, a background task plans runs and ends leases that ran out.
+
+    Raises:
+        DatabaseError: the database cannot be used as it is.
+        InvalidInput: the settings would let other machines reach it, without saying that they may.
+    """
+    check_address(settings)
+    parts = Parts(settings, Database.open(settings.resolved_database_url), choose.open_store(settings))
+    app = FastAPI(
+        title="vlglab",
+        version=health.version(),
+        description=DESCRIPTION.strip(),
+        lifespan=_lifespan,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.parts = parts
+    problems.install(app)
+    app.include_router(health.probes)
+    for module in (experiments, runs, datasets, features, catalogue, health):
+        app.include_router(module.router, prefix=API)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def check_address(settings: Settings) -> None:
+    """Checks that only this machine can reach the address to listen on: this version has no login.
+
+    Raises:
+        InvalidInput: it is no loopback address, and the settings do not allow that.
+    """
+    if settings.allow_remote or settings.host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InvalidInput(
+            f"got the address {settings.host!r} to listen on, expected a loopback one such as 127.0.0.1: this version"
+            " has no login, so everyone who reaches it may do everything. Where something else guards it (a container, a"
+            " proxy with a login), set VLGLAB_ALLOW_REMOTE=1"
+        )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Runs the scheduler while the application serves."""
+    parts: Parts = app.state.parts
+    stopping = asyncio.Event()
+    scheduler = asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler")
+    try:
+        yield
+    finally:
+        stopping.set()
+        await scheduler
+        parts.db.close()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The documentation, with the shape of every error."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"].update(problem.pop("$defs", {}), Problem=problem)
+        app.openapi_schema = schema
+    return app.openapi_schema

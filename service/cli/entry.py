@@ -1,0 +1,91 @@
+"""`vlglab`: the command line, put together from its groups. Every command but `serve` and `db` speaks only HTTP."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import datasets, experiments, runs, server
+from service.cli.console import ErrorGroup, Shell, assignments, shell
+from service.cli.demo import DemoOptions, run_demo
+from service.client import DEFAULT_URL, Client
+
+app = typer.Typer(
+    name="vlglab",
+    cls=ErrorGroup,
+    help="The experiment service for 3D weakly supervised segmentation with 2D vision-language guidance.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(experiments.app, name="experiments")
+app.add_typer(runs.app, name="runs")
+app.add_typer(datasets.features_app, name="features")
+app.add_typer(server.database_app, name="db")
+app.command("serve")(server.serve)
+
+
+def _print_version(wanted: bool) -> None:
+    """Prints the version and ends."""
+    if wanted:
+        try:
+            typer.echo(version("vlglab"))
+        except PackageNotFoundError:
+            typer.echo("not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    url: Annotated[str, typer.Option(envvar="VLGLAB_URL", help="Where the service listens.")] = DEFAULT_URL,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Makes the client that the commands speak through, unless the caller gave one."""
+    if ctx.obj is None:
+        client = Client(url)
+        ctx.obj = Shell(client)
+        ctx.call_on_close(client.close)
+
+
+@app.command("demo")
+def demo(
+    ctx: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of posed RGB-D frames in ScanNet's exported layout.")
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Where everything is written; default a new ~/.vlglab/demo-*.")
+    ] = None,
+    label_set: Annotated[str, typer.Option(help="Label set of --data: scannet20 or s3dis13.")] = "scannet20",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="RUN.FIELD=VALUE", help="Change a field of the recipe.")
+    ] = None,
+    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve the results until Ctrl-C.")] = False,
+) -> None:
+    """Runs the whole method with a service of its own, and prints what came of it."""
+    options = DemoOptions(
+        home=home,
+        data=data,
+        label_set=label_set,
+        seed=seed,
+        overrides=assignments(override or [], "--set"),
+        keep_serving=keep_serving,
+    )
+    raise typer.Exit(run_demo(options, shell(ctx).out))
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""`vlglab experiments`: whole recipes, submitted, followed and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service import schemas
+from service.cli import run_table, scores
+from service.cli.console import Shell, assignments, first, plain_table, shell, show_json, show_pairs
+from service.cli.datasets import Json, Limit
+from service.cli.watching import follow
+from service.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Experiments: the runs of a recipe on a dataset.")
+
+ExperimentId = Annotated[str, typer.Argument(help="An experiment's id.")]
+
+
+@app.command("submit")
+def submit(
+    ctx: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="Such as 3dss-vlg.")],
+    dataset: Annotated[str, typer.Option(help="Name of a registered dataset.")],
+    preset: Annotated[str, typer.Option(help="paper, demo or demo-capture.")] = "paper",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever draws.")] = 0,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="RUN.FIELD=VALUE", help="Change a field, such as distill.voxel_m=0.05."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it shall be called.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow its runs until they have ended.")] = False,
+) -> None:
+    """Submits an experiment and prints its id."""
+    body = schemas.ExperimentRequest(
+        recipe=recipe,
+        preset=preset,
+        dataset=dataset,
+        overrides=assignments(override or [], "--set"),
+        seed=seed,
+        name=name,
+    )
+    at = shell(ctx)
+    made = at.client.submit(body)
+    at.out.print(made.id, highlight=False)
+    if watch:
+        raise typer.Exit(_watch(at, made.id))
+
+
+@app.command("list")
+def list_experiments(ctx: typer.Context, limit: Limit = 20, as_json: Json = False) -> None:
+    """Lists experiments, newest first."""
+    found = first(shell(ctx).client.experiments(), limit)
+    if as_json:
+        show_json(found)
+        return
+    rows = [(e.id, e.name or "", e.recipe, e.preset, e.dataset, run_table.moment(e.created_at)) for e in found]
+    shell(ctx).out.print(plain_table(("id", "name", "recipe", "preset", "dataset", "created"), rows))
+
+
+@app.command("show")
+def show(ctx: typer.Context, experiment: ExperimentId, as_json: Json = False) -> None:
+    """Shows an experiment: its runs, and what its predictions scored."""
+    at = shell(ctx)
+    found = at.client.experiment(experiment)
+    if as_json:
+        show_json(found)
+        return
+    show_pairs(
+        at.out,
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("recipe", f"{found.recipe}, preset {found.preset}"),
+            ("dataset", found.dataset),
+            ("created", run_table.moment(found.created_at)),
+        ],
+    )
+    at.out.print()
+    at.out.print(run_table.list_table(runs_of(at.client, found.id), run_table.utc_now()))
+    show_scores(at.out, at.client.experiment_evaluations(found.id))
+
+
+@app.command("watch")
+def watch_experiment(ctx: typer.Context, experiment: ExperimentId) -> None:
+    """Follows an experiment's runs until they have ended; exit status 1 if one of them did not succeed."""
+    at = shell(ctx)
+    at.client.experiment(experiment)
+    raise typer.Exit(_watch(at, experiment))
+
+
+@app.command("cancel")
+def cancel(ctx: typer.Context, experiment: ExperimentId) -> None:
+    """Asks the experiment's runs that have not ended to stop."""
+    found = shell(ctx).client.cancel_experiment(experiment)
+    shell(ctx).out.print(f"asked the runs of {found.id} to stop", markup=False)
+
+
+def runs_of(client: Client, experiment_id: str) -> list[schemas.Run]:
+    """The runs of an experiment in the order of its recipe."""
+    return sorted(client.runs(experiment=experiment_id), key=lambda run: run.id)
+
+
+def show_scores(out: Console, evaluations: Sequence[schemas.Evaluation]) -> None:
+    """Prints the tables of an experiment's evaluations, or why there are none; nothing where none has run."""
+    if not evaluations:
+        return
+    out.print()
+    if (statement := scores.without_scores(evaluations)) is not None:
+        out.print(statement, markup=False)
+        return
+    out.print(scores.summary_table(evaluations))
+    out.print(scores.class_table(evaluations))
+
+
+def _watch(at: Shell, experiment_id: str) -> int:
+    """Follows an experiment's runs, prints its scores, and returns the exit status."""
+    runs = follow(lambda: runs_of(at.client, experiment_id), at.out)
+    show_scores(at.out, at.client.experiment_evaluations(experiment_id))
+    return 0 if all(run.state in run_table.GOOD for run in runs) else 1

@@ -1,0 +1,92 @@
+"""`vlglab runs`: single runs, listed, followed, read and cancelled."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from service.cli import run_table
+from service.cli.console import first, shell, show_json, show_pairs
+from service.cli.datasets import Json, Limit
+from service.cli.watching import POLL_S, follow
+
+app = typer.Typer(no_args_is_help=True, help="Runs: one stage each.")
+
+RunId = Annotated[str, typer.Argument(help="A run's id.")]
+
+
+@app.command("list")
+def list_runs(
+    ctx: typer.Context,
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only runs of this stage.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only runs of this experiment.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only runs that read this dataset.")] = None,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """Lists runs, newest first."""
+    at = shell(ctx)
+    found = first(at.client.runs(state=state, stage=stage, experiment=experiment, dataset=dataset), limit)
+    if as_json:
+        show_json(found)
+    else:
+        at.out.print(run_table.list_table(found, run_table.utc_now()))
+
+
+@app.command("show")
+def show(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
+    """Shows a run: its spec, where it ran, what it read and wrote, and why it ended as it did."""
+    at = shell(ctx)
+    found = at.client.run(run)
+    if as_json:
+        show_json(found)
+        return
+    document = found.model_dump(mode="json")
+    taken = run_table.duration(run_table.seconds(found, run_table.utc_now()))
+    shown = ["id", "experiment_id", "name", "stage", "dataset", "state", "reason_code", "reason", "scene", "attempt"]
+    shown += ["progress", "host", "device", "code", "environment", "key", "spec", "inputs", "outputs"]
+    pairs = [(name.removesuffix("_id"), document.get(name)) for name in shown]
+    pairs += [("created", run_table.moment(found.created_at)), ("took", taken)]
+    pairs += [("peak memory", run_table.size(found.peak_rss_bytes) if found.peak_rss_bytes else "")]
+    show_pairs(at.out, pairs)
+
+
+@app.command("watch")
+def watch(ctx: typer.Context, run: RunId) -> None:
+    """Follows a run until it has ended; exit status 1 if it did not succeed."""
+    at = shell(ctx)
+    runs = follow(lambda: [at.client.run(run)], at.out)
+    raise typer.Exit(0 if all(one.state in run_table.GOOD for one in runs) else 1)
+
+
+@app.command("logs")
+def logs(
+    ctx: typer.Context,
+    run: RunId,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last one if not given.")] = None,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+) -> None:
+    """Prints a run's log."""
+    at = shell(ctx)
+    offset = 0
+    while True:
+        ended = not following or at.client.run(run).state in run_table.FINAL
+        text, after = at.client.logs(run, attempt=attempt, offset=offset)
+        typer.echo(text, nl=False)
+        if after == offset and ended:
+            return
+        if after == offset:
+            time.sleep(POLL_S)
+        offset = after
+
+
+@app.command("cancel")
+def cancel(ctx: typer.Context, run: RunId) -> None:
+    """Asks a run to stop; one that has not started is cancelled at once."""
+    found = shell(ctx).client.cancel_run(run)
+    shell(ctx).out.print(
+        f"{found.id} is {'stopping' if found.state == 'running' else found.state}", markup=False, highlight=False
+    )

@@ -1,0 +1,146 @@
+"""`vlglab serve` and `vlglab db`: the two commands that touch this machine's database instead of speaking HTTP.
+
+Starts the service and, beside it, a worker host by its command line; imports no worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.host_process import HostProcess, living_host
+from storage.errors import InvalidInput
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger("vlglab.serve")
+
+database_app = typer.Typer(no_args_is_help=True, help="The database of this machine's settings.")
+
+SHUTDOWN_S = 5
+"""Seconds that open requests get when the service stops."""
+
+
+@database_app.command("upgrade")
+def upgrade_database() -> None:
+    """Brings the database's tables up to this version; makes them where there are none."""
+    from migrations.upgrade import upgrade
+
+    revision = upgrade(_settings().resolved_database_url)
+    typer.echo(f"the database is at revision {revision}")
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default VLGLAB_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
+    no_host: Annotated[bool, typer.Option("--no-host", help="Start no worker host.")] = False,
+    stop_host: Annotated[bool, typer.Option("--stop-host", help="End the worker host with the service.")] = False,
+) -> None:
+    """Serves the API, plans runs, and starts a worker host that outlives it."""
+    from migrations.upgrade import upgrade
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    config = _settings().model_copy(update=given)
+    config.home_path.mkdir(parents=True, exist_ok=True)
+    listening = _bind(config)
+    upgrade(config.resolved_database_url)
+    started: list[HostProcess] = []
+
+    def ready(address: str) -> None:
+        typer.echo(f"vlglab serving at {address}")
+        if not no_host:
+            started.extend(_worker_host(config))
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _run(config, listening, ready)
+    except KeyboardInterrupt:
+        log.info("the service has stopped")
+    finally:
+        listening.close()
+        if stop_host:
+            for worker in started:
+                worker.stop()
+
+
+def _run(config: Settings, listening: socket.socket, ready: Callable[[str], None]) -> None:
+    """Serves on an open socket until a signal; calls `ready` with its address once it answers."""
+    import uvicorn
+
+    from service.app import create_app
+
+    name, port = listening.getsockname()[:2]
+    shown = f"[{name}]" if ":" in name else name
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(config), log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)
+    )
+    asyncio.run(_announced(server, listening, lambda: ready(f"http://{shown}:{port}")))
+
+
+async def _announced(server: uvicorn.Server, listening: socket.socket, announce: Callable[[], None]) -> None:
+    """Runs the server; calls `announce` once it answers."""
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        announce()
+    await serving
+
+
+def _worker_host(config: Settings) -> list[HostProcess]:
+    """A new worker host; none where one of an earlier service still works on this database."""
+    if (pid := living_host(config)) is not None:
+        log.info("the worker host of an earlier service (process %d) goes on", pid)
+        return []
+    return [HostProcess.start(config)]
+
+
+def _bind(config: Settings) -> socket.socket:
+    """A socket that listens where the settings say.
+
+    Raises:
+        InvalidInput: the address is taken, or no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        listening.close()
+        raise InvalidInput(
+            f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); "
+            "give another with --port (0 takes a free one), or stop what listens there"
+        ) from error
+    return listening
+
+
+def _settings() -> Settings:
+    """This process's settings.
+
+    Raises:
+        InvalidInput: a VLGLAB_* variable cannot be read.
+    """
+    from pydantic import ValidationError
+
+    from storage.settings import settings
+    from storage.specs.stages import describe
+
+    try:
+        return settings()
+    except ValidationError as error:
+        raise InvalidInput(f"a VLGLAB_ variable cannot be used: {describe(error)}") from error
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM ends the service as Ctrl-C does."""
+    raise KeyboardInterrupt

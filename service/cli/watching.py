@@ -1,0 +1,82 @@
+"""Following runs until they have all ended, live on a terminal and line by line elsewhere. Knows the client's calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+
+from service.cli import run_table
+from service.schemas import Run
+from storage.errors import ServiceUnreachable
+
+POLL_S = 0.5
+"""Seconds between two looks at the service."""
+PATIENCE_S = 30.0
+"""Seconds that a service may be away, as while it restarts, before following it is given up."""
+QUIET_S = 20.0
+"""Without a terminal: seconds between two lines of progress."""
+
+
+def follow(fetch: Callable[[], Sequence[Run]], console: Console, *, poll_s: float = POLL_S) -> Sequence[Run]:
+    """Shows runs until every one has ended, and returns them as they then are.
+
+    Args:
+        fetch: reads the runs from the service; it may raise whatever should end the watch.
+        console: where they are shown; live where it is a terminal.
+        poll_s: seconds between two looks.
+
+    Raises:
+        ServiceUnreachable: the service was away for longer than PATIENCE_S.
+    """
+    patient = _Patient(fetch)
+    if not console.is_terminal:
+        return _follow_lines(patient, console, poll_s)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            runs = patient()
+            live.update(run_table.live_table(runs, run_table.utc_now()), refresh=True)
+            if all(run.state in run_table.FINAL for run in runs):
+                return runs
+            time.sleep(poll_s)
+
+
+def _follow_lines(fetch: Callable[[], Sequence[Run]], console: Console, poll_s: float) -> Sequence[Run]:
+    """The same without a terminal: a line a change of state, and now and then one of progress."""
+    before: dict[str, str] = {}
+    spoke = time.monotonic()
+    while True:
+        runs = fetch()
+        lines = list(run_table.state_lines(before, runs, run_table.utc_now()))
+        if not lines and time.monotonic() - spoke > QUIET_S:
+            lines = list(run_table.progress_lines(runs))
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            spoke = time.monotonic()
+        before = {run.id: run.state for run in runs}
+        if all(run.state in run_table.FINAL for run in runs):
+            return runs
+        time.sleep(poll_s)
+
+
+@dataclass
+class _Patient:
+    """Calls `fetch`, answering with what it last gave while the service is away for a short time."""
+
+    fetch: Callable[[], Sequence[Run]]
+    last: Sequence[Run] | None = None
+    heard: float = field(default_factory=time.monotonic)
+
+    def __call__(self) -> Sequence[Run]:
+        """The runs, at most PATIENCE_S old."""
+        try:
+            self.last = self.fetch()
+        except ServiceUnreachable:
+            if self.last is None or time.monotonic() - self.heard > PATIENCE_S:
+                raise
+            return self.last
+        self.heard = time.monotonic()
+        return self.last

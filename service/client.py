@@ -1,0 +1,307 @@
+"""The service's HTTP API as typed calls: what the command line, the demo and anybody's scripts speak through.
+
+Knows the API's paths and its problem+json, nothing of the database, the store or the workers.
+
+Examples:
+    >>> client = Client("http://127.0.0.1:8765")  # opens no connection yet
+    >>> client.url
+    'http://127.0.0.1:8765'
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from service import schemas
+from storage import errors
+
+DEFAULT_URL = "http://127.0.0.1:8765"
+"""Where `vlglab serve` listens unless told otherwise."""
+
+_API = "/api/v1"
+_BY_STATUS = {422: errors.InvalidInput, 404: errors.NotFound, 409: errors.Conflict}
+"""What an error is raised as whose code the tree does not have."""
+_Model = TypeVar("_Model", bound=BaseModel)
+_Item = TypeVar("_Item", bound=BaseModel)
+
+
+class Client:
+    """A connection to one vlglab service. Close it, or use it as a context manager.
+
+    Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
+    `NotFound`, `IllegalMove`, ...), or `ServiceUnreachable` where nothing that is vlglab answers.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, transport: httpx.BaseTransport | None = None, timeout_s: float = 30.0
+    ) -> None:
+        """A client of the service at `url`.
+
+        Args:
+            url: scheme, host and port, such as http://127.0.0.1:8765.
+            transport: what carries the requests; None opens connections. Tests pass `httpx.MockTransport`.
+            timeout_s: seconds that any one step of a request may take.
+        """
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                transport=transport,
+                timeout=timeout_s,
+                trust_env=not _is_loopback(self.url),
+                headers={"Accept": "application/json"},
+            )
+        except httpx.InvalidURL as error:
+            raise errors.InvalidInput(f"got the service's address {url!r}, expected one like {DEFAULT_URL}") from error
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes its connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    # -- the service itself
+
+    def health(self) -> schemas.Health:
+        """Whether the service is up, and what it says of itself."""
+        return self._get("/healthz", schemas.Health, prefix="")
+
+    def version(self) -> schemas.Version:
+        """Version, commit and API of the service."""
+        return self._get("/version", schemas.Version)
+
+    def hosts(self) -> Sequence[schemas.Host]:
+        """Worker hosts, with what their processes take together."""
+        return self._get("/hosts", schemas.HostPage).items
+
+    def recipes(self) -> Sequence[schemas.Recipe]:
+        """Recipes that experiments can be made from."""
+        return self._get("/recipes", schemas.RecipePage).items
+
+    # -- datasets and features
+
+    def datasets(self) -> Iterator[schemas.Dataset]:
+        """Registered datasets."""
+        return self._pages("/datasets", schemas.DatasetPage)
+
+    def add_dataset(self, body: schemas.DatasetRequest) -> schemas.Dataset:
+        """Registers a dataset.
+
+        Raises:
+            NameTaken: the name is in use.
+            PathNotAllowed: the path lies outside the roots that the service allows.
+            DatasetInvalid: the path is missing or empty.
+        """
+        return self._post("/datasets", schemas.Dataset, body)
+
+    def features(self) -> Iterator[schemas.Feature]:
+        """Published embeddings that training code can read."""
+        return self._pages("/features", schemas.FeaturePage)
+
+    # -- experiments
+
+    def submit(self, body: schemas.ExperimentRequest | schemas.RunListRequest) -> schemas.ExperimentDetail:
+        """Submits an experiment: its runs are queued when this returns.
+
+        Raises:
+            UnknownName: no such recipe, preset or dataset.
+            SpecInvalid: an override names a field that does not exist, or a value out of range.
+        """
+        return self._post("/experiments", schemas.ExperimentDetail, body)
+
+    def experiment(self, experiment_id: str) -> schemas.ExperimentDetail:
+        """One experiment.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._get(f"/experiments/{experiment_id}", schemas.ExperimentDetail)
+
+    def experiments(self) -> Iterator[schemas.Experiment]:
+        """Experiments, newest first."""
+        return self._pages("/experiments", schemas.ExperimentPage)
+
+    def cancel_experiment(self, experiment_id: str) -> schemas.Experiment:
+        """Asks every run of an experiment that has not ended to stop."""
+        return self._post(f"/experiments/{experiment_id}/cancel", schemas.Experiment)
+
+    def experiment_evaluations(self, experiment_id: str) -> Sequence[schemas.Evaluation]:
+        """What an experiment's predictions scored."""
+        return self._get(f"/experiments/{experiment_id}/evaluations", schemas.EvaluationPage).items
+
+    # -- runs
+
+    def run(self, run_id: str) -> schemas.Run:
+        """One run.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._get(f"/runs/{run_id}", schemas.Run)
+
+    def runs(
+        self,
+        *,
+        state: str | None = None,
+        stage: str | None = None,
+        experiment: str | None = None,
+        dataset: str | None = None,
+    ) -> Iterator[schemas.Run]:
+        """Runs, newest first; each argument that is given narrows the list."""
+        wanted = {"state": state, "stage": stage, "experiment": experiment, "dataset": dataset}
+        return self._pages("/runs", schemas.RunPage, wanted)
+
+    def cancel_run(self, run_id: str) -> schemas.Run:
+        """Asks a run to stop.
+
+        Raises:
+            IllegalMove: it has ended already.
+        """
+        return self._post(f"/runs/{run_id}/cancel", schemas.Run)
+
+    def logs(self, run_id: str, *, attempt: int | None = None, offset: int = 0) -> tuple[str, int]:
+        """A run's log from byte `offset` on, and the offset to ask from next; attempt None is the last one."""
+        response = self._send("GET", f"{_API}/runs/{run_id}/logs", params={"attempt": attempt, "offset": offset})
+        following = response.headers.get("X-Next-Offset", "")
+        return response.text, int(following) if following.isdigit() else offset + len(response.content)
+
+    def run_evaluations(self, run_id: str) -> Sequence[schemas.Evaluation]:
+        """What the predictions that a run evaluated scored."""
+        return self._get(f"/runs/{run_id}/evaluations", schemas.EvaluationPage).items
+
+    def run_files(self, run_id: str) -> Sequence[schemas.File]:
+        """The plain files that a run wrote, such as pictures and coloured point clouds."""
+        return self._get(f"/runs/{run_id}/files", schemas.FilePage).items
+
+    def download(self, artifact_key: str, name: str, to: Path) -> Path:
+        """Fetches one plain file of an artifact and returns `to`, which is complete or untouched.
+
+        Raises:
+            NotFound: no such artifact or file.
+        """
+        partial = to.with_name(f".{to.name}.part")
+        url = f"{_API}/artifacts/{artifact_key}/files/{name}"
+        try:
+            with self._translated(), self._http.stream("GET", url) as response:
+                if response.is_error:
+                    response.read()
+                    raise problem(response)
+                with partial.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            return partial.replace(to)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def artifact(self, key: str) -> schemas.ArtifactDetail:
+        """One published artifact.
+
+        Raises:
+            NotFound: none of that key is published.
+        """
+        return self._get(f"/artifacts/{key}", schemas.ArtifactDetail)
+
+    # -- how a request is sent
+
+    def _get(
+        self, path: str, model: type[_Model], params: Mapping[str, str | None] | None = None, *, prefix: str = _API
+    ) -> _Model:
+        return _parsed(self._send("GET", prefix + path, params=params), model)
+
+    def _post(self, path: str, model: type[_Model], body: BaseModel | None = None) -> _Model:
+        document = None if body is None else body.model_dump(mode="json", exclude_none=True)
+        return _parsed(self._send("POST", _API + path, json=document), model)
+
+    def _pages(
+        self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | None] | None = None
+    ) -> Iterator[_Item]:
+        """The items of a list, page by page; a page is asked for when the one before is used up."""
+        cursor: str | None = None
+        while True:
+            page = self._get(path, model, {**(params or {}), "cursor": cursor})
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def _send(
+        self, method: str, path: str, *, params: Mapping[str, str | int | None] | None = None, json: object = None
+    ) -> httpx.Response:
+        """The response to a request; one that says it failed is raised as the error that it names."""
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        with self._translated():
+            response = self._http.request(method, path, params=given, json=json)
+        if response.is_error:
+            raise problem(response)
+        return response
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns faults of the connection into ServiceUnreachable."""
+        try:
+            yield
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise errors.ServiceUnreachable(
+                f"nothing answers at {self.url} ({str(error) or type(error).__name__}); "
+                "start the service with `vlglab serve`, or name its address with --url or VLGLAB_URL"
+            ) from error
+
+
+def problem(response: httpx.Response) -> errors.VlglabError:
+    """The error that a response with problem+json names; `ServiceUnreachable` where it is not vlglab that answered."""
+    try:
+        document = response.json()
+        code, detail = str(document["code"]), str(document.get("detail") or document.get("title"))
+    except (ValueError, KeyError, TypeError):
+        return errors.ServiceUnreachable(
+            f"{response.request.url} answered {response.status_code} without saying why; is it vlglab that answers?"
+        )
+    known = {kind.code: kind for kind in _tree(errors.VlglabError)}
+    scene = document.get("scene")
+    if code in known:
+        return known[code](detail, scene=scene)
+    error = _BY_STATUS.get(response.status_code, errors.VlglabError)(detail, scene=scene)
+    error.code, error.status = code, response.status_code
+    return error
+
+
+def _parsed(response: httpx.Response, model: type[_Model]) -> _Model:
+    """The body of a response as a model."""
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise errors.ServiceUnreachable(
+            f"{response.request.url} answered something that is no {model.__name__}; is it a vlglab of this version? "
+            f"({error.error_count()} fields differ)"
+        ) from error
+
+
+def _tree(root: type[errors.VlglabError]) -> Iterator[type[errors.VlglabError]]:
+    """A class and all below it."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from _tree(kind)
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether an address is on this machine, so that no proxy stands between."""
+    host = httpx.URL(url).host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,48 @@
+"""What routes are given: the parts that `create_app` wired, found on the request's app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from storage.artifacts.store import ArtifactStore
+from storage.records.database import Database
+from storage.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service is made of."""
+
+    settings: Settings
+    db: Database
+    store: ArtifactStore
+
+
+def parts(request: Request) -> Parts:
+    """The parts of the app that a request came to."""
+    found = request.app.state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+def _settings(request: Request) -> Settings:
+    return parts(request).settings
+
+
+def _db(request: Request) -> Database:
+    return parts(request).db
+
+
+def _store(request: Request) -> ArtifactStore:
+    return parts(request).store
+
+
+TheSettings = Annotated[Settings, Depends(_settings)]
+TheDatabase = Annotated[Database, Depends(_db)]
+TheStore = Annotated[ArtifactStore, Depends(_store)]
+
+Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]
+Limit = Annotated[int, Query(ge=1, le=500, description="Most items of a page.")]

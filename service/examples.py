@@ -1,0 +1,203 @@
+"""One example of each thing that the API takes or gives, for its documentation. Data only; a test validates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Example = dict[str, Any]
+
+_RUN = "r0199f2a4c0de5e1a"
+_EXPERIMENT = "e0199f2a4c0d97c21"
+_KEY = "776dfdc38a522d133e196166e91de0d8"
+_AT = "2026-01-31T12:00:00Z"
+_NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
+
+HEALTH: Example = {"status": "ok", "version": "0.1.0"}
+READY: Example = {"status": "ok", "schema_revision": "0001"}
+VERSION: Example = {
+    "version": "0.1.0",
+    "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
+    "dirty": False,
+    "api": "v1",
+    "store": "file:///home/lab/.vlglab/store",
+}
+PROBLEM: Example = {
+    "type": "urn:vlglab:problem:unknown_name",
+    "title": "A name that nothing carries",
+    "status": 422,
+    "code": "unknown_name",
+    "detail": "got the recipe '3dss-vgl', which is not known; the nearest known are: 3dss-vlg",
+    "instance": "/api/v1/experiments",
+    "scene": None,
+    "errors": [],
+}
+DATASET_REQUEST: Example = {
+    "name": "offices",
+    "kind": "synthrooms",
+    "label_set": "s3dis13",
+    "options": {"seed": 0, "train_rooms": 20, "test_rooms": 5},
+}
+DATASET: Example = {
+    "name": "offices",
+    "kind": "synthrooms",
+    "path": "/home/lab/.vlglab/datasets/synthrooms-5f0c1d2e3a4b5c6d7e8f901234567890",
+    "label_set": "s3dis13",
+    "splits": ["train", "test"],
+    "options": {"domain": "offices", "seed": 0, "train_rooms": 20, "test_rooms": 5, "points": 30000},
+    "created_at": _AT,
+}
+EXPERIMENT_REQUEST: Example = {
+    "recipe": "3dss-vlg",
+    "preset": "demo",
+    "dataset": "offices",
+    "overrides": {"distill.voxel_m": 0.04},
+    "seed": 0,
+    "name": "first look",
+}
+RUN_REQUEST: Example = {
+    "name": "predict",
+    "spec": {"stage": "predict", "splits": ["test"]},
+    "inputs": {
+        "scenes": {"run": _RUN, "output": "scenes"},
+        "network": {"artifact": _NETWORK},
+        "text_embeddings": {"artifact": _KEY},
+    },
+}
+RUN_LIST_REQUEST: Example = {
+    "name": "by hand",
+    "runs": [
+        {"name": "ingest", "spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"},
+        {
+            "name": "extract",
+            "spec": {"stage": "extract"},
+            "inputs": {"scenes": {"run": "ingest", "output": "scenes"}},
+            "dataset": "offices",
+        },
+    ],
+}
+RUN: Example = {
+    "id": _RUN,
+    "experiment_id": _EXPERIMENT,
+    "name": "distill",
+    "stage": "distill",
+    "dataset": None,
+    "spec": {"stage": "distill", "voxel_m": 0.05, "seed": 0},
+    "spec_digest": "0f7d2c3b4a5968778695a4b3c2d1e0ff",
+    "key": _KEY,
+    "state": "running",
+    "reason_code": None,
+    "reason": None,
+    "scene": None,
+    "progress": {"unit": "epoch", "done": 3, "total": 4, "loss": 0.31, "eta_s": 21.5},
+    "seed": 0,
+    "attempt": 1,
+    "priority": 0,
+    "created_at": _AT,
+    "started_at": _AT,
+    "ended_at": None,
+    "host": "laptop",
+    "device": "cpu",
+    "code": {"version": "0.1.0", "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d", "dirty": False},
+    "environment": {"python": "3.11.9", "packages": {"torch": "2.13.0"}},
+    "inputs": {"scenes": {"run_id": "r0199f2a4c0dd2b3c", "output": "scenes", "artifact_key": _KEY}},
+    "outputs": {},
+    "cancel_requested": False,
+    "peak_rss_bytes": 1200000000,
+}
+EXPERIMENT: Example = {
+    "id": _EXPERIMENT,
+    "name": "first look",
+    "recipe": "3dss-vlg",
+    "preset": "demo",
+    "dataset": "offices",
+    "request": EXPERIMENT_REQUEST,
+    "state": "running",
+    "states": {"succeeded": 4, "running": 1, "queued": 5},
+    "created_at": _AT,
+}
+METRIC: Example = {"name": "loss", "step": 40, "value": 0.31, "at": _AT}
+EVENT: Example = {
+    "id": 17,
+    "run_id": _RUN,
+    "at": _AT,
+    "kind": "state",
+    "state": "running",
+    "attempt": 1,
+    "message": "attempt 1 claimed",
+}
+EVALUATION: Example = {
+    "run_id": _RUN,
+    "run_name": "evaluate",
+    "artifact_key": _KEY,
+    "prediction": "ours",
+    "subset": "covered",
+    "miou": 0.5,
+    "macc": 0.75,
+    "num_points": 8,
+    "classes": [
+        {"name": "wall", "iou": 0.5, "accuracy": 1.0, "num_points": 4},
+        {"name": "floor", "iou": 0.5, "accuracy": 0.5, "num_points": 4},
+    ],
+    "confusion": [[4, 0], [2, 2]],
+    "note": None,
+}
+FILE: Example = {
+    "artifact_key": _KEY,
+    "output": "figures",
+    "scene": "",
+    "name": "segmentation.png",
+    "num_bytes": 481516,
+    "url": f"/api/v1/artifacts/{_KEY}/files/segmentation.png",
+    "path": f"/home/lab/.vlglab/store/parts/77/{_KEY}/files/segmentation.png",
+}
+ARTIFACT: Example = {
+    "key": _KEY,
+    "kind": "embeddings",
+    "stage": "extract",
+    "output": "embeddings",
+    "run_id": _RUN,
+    "manifest_digest": "3a" * 32,
+    "num_bytes": 180000000,
+    "num_scenes": 25,
+    "num_points": 750000,
+    "attributes": {"dimension": 384, "encoder_title": "mini encoder (a stand-in)", "dataset": "offices"},
+    "created_at": _AT,
+}
+FEATURE: Example = {
+    **ARTIFACT,
+    "dataset": "offices",
+    "encoder_title": "mini encoder (a stand-in)",
+    "weights_digest": "0123456789abcdef0123456789abcdef",
+    "lifting": {"width": 320, "height": 240, "depth_tolerance": 0.25, "border_px": 10},
+    "dimension": 384,
+}
+PART: Example = {"scene": "office_1_00", "key": _KEY, "digest": "5c" * 32, "num_points": 30000, "num_bytes": 7200000}
+ARTIFACT_DETAIL: Example = {**ARTIFACT, "inputs": {"scenes": _NETWORK}, "parts": [PART], "files": []}
+HOST: Example = {
+    "id": "h0199f2a4c0d11111",
+    "name": "laptop",
+    "pid": 4242,
+    "slots": 2,
+    "gpus": [],
+    "alive": True,
+    "registered_at": _AT,
+    "heartbeat_at": _AT,
+    "retired_at": None,
+    "rss_bytes": 900000000,
+    "peak_rss_bytes": 2100000000,
+}
+RECIPE: Example = {
+    "name": "3dss-vlg",
+    "presets": ["paper", "demo", "demo-capture"],
+    "doc": "The paper's method and its two 2D rows.",
+}
+STAGE: Example = {
+    "stage": "predict",
+    "doc": "Segments scenes by the 3D network and text alone (section 3.4).",
+    "inputs": {"scenes": {"kind": "scenes", "required": True, "many": False}},
+    "outputs": {"labels": "labels"},
+    "needs_dataset": False,
+    "uses_gpu": True,
+    "spec_schema": {"type": "object", "title": "Predict"},
+}
+LOG = "2026-01-31 12:00:00 INFO vlglab.run: epoch 3 of 4\n"

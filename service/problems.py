@@ -1,0 +1,145 @@
+"""Errors as problem+json (RFC 9457): one place turns an error's code into an answer. Knows no route.
+
+Every answer that is an error has `type`, `title`, `status`, `code`, `detail`, `instance` and `errors`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+
+from service import examples
+from service.schemas import RECIPE_TAG, RUNS_TAG
+from storage.errors import VlglabError
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger("vlglab.service")
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+_NO_PLACES = {"body", "query", "path", "header", RECIPE_TAG, RUNS_TAG}
+
+
+class FieldFault(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    """Dotted path, such as runs.0.spec."""
+    message: str
+    got: str | None = None
+
+
+class Problem(BaseModel):
+    """An error. `code` is stable and is what programs test; `detail` says what was got, expected, and what to do."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PROBLEM]})
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str
+    scene: str | None = None
+    errors: list[FieldFault] = []
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": examples.PROBLEM}},
+    }
+    for code, description in (("4XX", "What was asked for cannot be done."), ("5XX", "The service cannot do it now."))
+}
+"""The error answers of every route, for its documentation."""
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an app a problem+json answer."""
+    app.add_exception_handler(VlglabError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def answer(
+    request: Request,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: Sequence[FieldFault] = (),
+    scene: str | None = None,
+) -> JSONResponse:
+    """A problem+json answer to a request."""
+    problem = Problem(
+        type=f"urn:vlglab:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        instance=request.url.path,
+        scene=scene,
+        errors=list(errors),
+    )
+    return JSONResponse(problem.model_dump(), status_code=status, media_type=MEDIA_TYPE)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    """An error of the tree, with its own code and status."""
+    assert isinstance(error, VlglabError)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+    cause = error.__cause__
+    faults = _faults(cause.errors(include_url=False)) if isinstance(cause, ValidationError) else []
+    title = (type(error).__doc__ or error.code).strip().splitlines()[0].rstrip(".")
+    return answer(request, error.status, error.code, title, error.message, faults, error.scene)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """A request whose body or parameters have another shape."""
+    assert isinstance(error, RequestValidationError)
+    faults = _faults(error.errors())
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return answer(request, 422, "request_invalid", "The request has another shape than expected", detail, faults)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: no such route, another method, a range outside the file."""
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+    detail = f"{request.method} {request.url.path}: {error.detail}; /docs lists what there is"
+    reply = answer(request, error.status_code, code, HTTPStatus(error.status_code).phrase, detail)
+    reply.headers.update(error.headers or {})
+    return reply
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: logged whole, told in one sentence."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer(
+        request,
+        500,
+        "internal_error",
+        "The service failed",
+        "the service met an error that it did not expect; its log has the details",
+    )
+
+
+def _faults(errors: Sequence[Any]) -> list[FieldFault]:
+    """Each fault of a validation error: where, what, and what was got."""
+    found = []
+    for fault in errors:
+        where = ".".join(str(part) for part in fault["loc"] if part not in _NO_PLACES) or "(the whole)"
+        message = "this field is not known here" if fault["type"] == "extra_forbidden" else str(fault["msg"])
+        got = None if fault["type"] == "missing" else repr(fault.get("input"))[:200]
+        found.append(FieldFault(field=where, message=message, got=got))
+    return found

@@ -1,0 +1,99 @@
+"""Experiments: submit a recipe or runs given one by one, list, read, cancel, compare."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from fastapi import Path as PathParameter
+
+from service import examples, problems
+from service.dependencies import Cursor, Limit, TheDatabase
+from service.routes import plans
+from service.routes import runs as run_routes
+from service.schemas import (
+    AnyExperimentRequest,
+    EvaluationPage,
+    Experiment,
+    ExperimentDetail,
+    ExperimentPage,
+    ExperimentRequest,
+    Run,
+)
+from storage.records import datasets, evaluations, experiments, runs
+from storage.records.database import Database
+from storage.records.experiments import Experiment as Record
+
+router = APIRouter(prefix="/experiments", tags=["experiments"], responses=problems.RESPONSES)
+
+ExperimentId = Annotated[str, PathParameter(description="An experiment's id.", examples=[examples.EXPERIMENT["id"]])]
+Submission = Annotated[
+    AnyExperimentRequest,
+    Body(
+        openapi_examples={
+            "recipe": {"summary": "A recipe on a dataset", "value": examples.EXPERIMENT_REQUEST},
+            "runs": {"summary": "Runs given one by one", "value": examples.RUN_LIST_REQUEST},
+        }
+    ),
+]
+
+
+@router.post("", status_code=201, summary="Submit an experiment")
+def submit(body: Submission, db: TheDatabase) -> ExperimentDetail:
+    """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
+    request = body.model_dump(mode="json", exclude_unset=True)
+    if isinstance(body, ExperimentRequest):
+        planned = plans.recipe_runs(body, datasets.get(db, body.dataset))
+        name = body.name or f"{body.recipe} on {body.dataset}"
+        made = experiments.create(db, name, body.recipe, body.preset, request, planned)
+    else:
+        made = experiments.create(db, body.name, None, None, request, plans.planned_runs(body.runs))
+    return _detail(db, made)
+
+
+@router.get("", summary="List experiments")
+def list_experiments(db: TheDatabase, cursor: Cursor = None, limit: Limit = 100) -> ExperimentPage:
+    """Experiments, newest first, with how many of their runs are in each state."""
+    page = experiments.list_experiments(db, cursor, limit)
+    return ExperimentPage(items=[Experiment(**_fields(record)) for record in page.items], next=page.next)
+
+
+@router.get("/{experiment_id}", summary="Read an experiment")
+def read_experiment(experiment_id: ExperimentId, db: TheDatabase) -> ExperimentDetail:
+    """An experiment with its runs, in the order of its plan."""
+    return _detail(db, experiments.get(db, experiment_id))
+
+
+@router.post("/{experiment_id}/cancel", summary="Cancel an experiment")
+def cancel(experiment_id: ExperimentId, db: TheDatabase) -> ExperimentDetail:
+    """Cancels its runs that have not ended, but for those that another experiment's living runs need."""
+    return _detail(db, experiments.request_cancel(db, experiment_id))
+
+
+@router.get("/{experiment_id}/evaluations", summary="Read what an experiment's predictions scored")
+def read_evaluations(experiment_id: ExperimentId, db: TheDatabase) -> EvaluationPage:
+    """The evaluations behind the outputs of all its runs."""
+    experiments.get(db, experiment_id)
+    found = evaluations.for_experiment(db, experiment_id)
+    return EvaluationPage(items=[run_routes.evaluation(one) for one in found])
+
+
+def _detail(db: Database, record: Record) -> ExperimentDetail:
+    """An experiment with its runs."""
+    found = [Run.model_validate(run) for run in runs.of_experiment(db, record.id)]
+    return ExperimentDetail(**_fields(record), runs=found)
+
+
+def _fields(record: Record) -> dict[str, object]:
+    """The fields of an experiment as they are answered."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "recipe": record.recipe or "",
+        "preset": record.preset or "",
+        "dataset": record.request.get("dataset", ""),
+        "request": record.request,
+        "state": record.state,
+        "states": record.states,
+        "created_at": record.created_at,
+    }

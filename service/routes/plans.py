@@ -1,0 +1,80 @@
+"""Requests as plans: specs validated, recipes built, class names checked. Knows no route and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.schemas import ExperimentRequest, InputRequest, RunRequest
+from storage import words
+from storage.errors import SpecInvalid
+from storage.labels import label_set
+from storage.records.datasets import Dataset
+from storage.specs import recipes, stages
+from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
+
+
+def planned_runs(requests: Sequence[RunRequest]) -> list[PlannedRun]:
+    """The plan of runs that were given one by one.
+
+    Raises:
+        SpecInvalid: a field, input or reference that is wrong.
+        UnknownName: no such stage.
+        UnknownClass: a class name that the text table does not know.
+    """
+    planned = []
+    for request in requests:
+        spec = stages.parse(request.spec)
+        inputs = {port: _reference(source) for port, source in request.inputs.items()}
+        planned.append(PlannedRun(request.name or spec.stage, spec, inputs, request.dataset))
+    check_plan(planned)
+    check_class_names(planned)
+    return planned
+
+
+def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun]:
+    """The plan of a recipe on a registered dataset.
+
+    Raises:
+        UnknownName: no such recipe, preset, or run in an override.
+        SpecInvalid: an override names a field that does not exist, or a value out of range.
+        UnknownClass: a class name that the text table does not know.
+    """
+    wanted = recipes.Request(
+        dataset=dataset.name,
+        label_set=dataset.label_set,
+        splits=dataset.splits,
+        preset=request.preset,
+        seed=request.seed,
+    )
+    planned = list(recipes.build(request.recipe, wanted, request.overrides))
+    check_class_names(planned)
+    return planned
+
+
+def check_class_names(planned: Sequence[PlannedRun]) -> None:
+    """Checks the words of every `embed_labels` run, so that a typing error is found before anything is computed.
+
+    Raises:
+        UnknownClass: the text table does not know one; lists the nearest that it does.
+        SpecInvalid: there are not as many as the label set has classes.
+    """
+    for run in planned:
+        if not isinstance(run.spec, stages.EmbedLabels) or run.spec.class_names is None:
+            continue
+        classes = label_set(run.spec.label_set).classes
+        if len(run.spec.class_names) != len(classes):
+            raise SpecInvalid(
+                f"run {run.name!r}: got {len(run.spec.class_names)} class_names, but the label set"
+                f" {run.spec.label_set} has {len(classes)} classes; give one for each, in label order:"
+                f" {', '.join(classes)}"
+            )
+        words.check_words(run.spec.class_names)
+
+
+def _reference(source: InputRequest) -> InputRef:
+    """A request's input as a plan's reference."""
+    if source.artifact is not None:
+        return ArtifactRef(source.artifact)
+    assert source.run is not None, "InputRequest checks it"
+    assert source.output is not None, "InputRequest checks it"
+    return OutputRef(source.run, source.output)

@@ -1,0 +1,171 @@
+"""Runs: create, list, read, cancel; their metrics, logs, events, evaluations and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as PathParameter
+
+from service import examples, problems
+from service.dependencies import Cursor, Limit, TheDatabase, TheSettings, TheStore
+from service.routes import files, plans
+from service.schemas import (
+    Evaluation,
+    EvaluationPage,
+    Event,
+    EventPage,
+    FilePage,
+    Metric,
+    MetricHistory,
+    Run,
+    RunPage,
+    RunRequest,
+)
+from storage.artifacts.logs import log_path
+from storage.errors import NotFound
+from storage.records import evaluations, events, metrics, runs
+from storage.records.evaluations import RunEvaluation
+from storage.records.runs import RunFilter
+from storage.records.states import RunState
+
+LOG_BYTES = 1 << 20
+"""Most bytes of a log that one call reads."""
+
+router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
+
+RunId = Annotated[str, PathParameter(description="A run's id.", examples=[examples.RUN["id"]])]
+
+
+@router.post("", status_code=201, summary="Create one run")
+def create_run(body: RunRequest, db: TheDatabase) -> Run:
+    """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
+    planned = plans.planned_runs([body])
+    return Run.model_validate(runs.create(db, planned, priority=body.priority)[0])
+
+
+@router.get("", summary="List runs")
+def list_runs(
+    db: TheDatabase,
+    state: RunState | None = None,
+    stage: str | None = None,
+    experiment: Annotated[str | None, Query(description="Id of an experiment.")] = None,
+    dataset: Annotated[str | None, Query(description="Name of a dataset.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> RunPage:
+    """Runs, newest first; each parameter narrows the list."""
+    page = runs.list_runs(db, RunFilter(state, stage, experiment, dataset), cursor, limit)
+    return RunPage(items=[Run.model_validate(run) for run in page.items], next=page.next)
+
+
+@router.get("/{run_id}", summary="Read a run")
+def read_run(run_id: RunId, db: TheDatabase) -> Run:
+    """A run as it stands: state, progress, spec, inputs, outputs, and why it ended as it did."""
+    return Run.model_validate(runs.get(db, run_id))
+
+
+@router.post("/{run_id}/cancel", summary="Cancel a run")
+def cancel_run(run_id: RunId, db: TheDatabase) -> Run:
+    """Cancels a run that waits; asks the worker of a running one to stop. 409 where it has ended."""
+    return Run.model_validate(runs.request_cancel(db, run_id))
+
+
+@router.get("/{run_id}/metrics", summary="Read a run's metrics")
+def read_metrics(
+    run_id: RunId,
+    db: TheDatabase,
+    name: Annotated[str | None, Query(description="Only this metric.", examples=["loss"])] = None,
+    limit: Annotated[int, Query(ge=1, le=metrics.MAX_POINTS, description="The last so many points.")] = 1000,
+) -> MetricHistory:
+    """The points of a run's metrics by rising step."""
+    runs.get(db, run_id)
+    return MetricHistory(items=[Metric.model_validate(point) for point in metrics.history(db, run_id, name, limit)])
+
+
+@router.get(
+    "/{run_id}/logs",
+    summary="Read a run's log",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Text from `offset` on, at most 1 MiB; X-Next-Offset is the offset to ask from next.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.LOG}},
+            "headers": {"X-Next-Offset": {"schema": {"type": "integer"}, "description": "Bytes."}},
+        }
+    },
+)
+def read_logs(
+    run_id: RunId,
+    db: TheDatabase,
+    settings: TheSettings,
+    attempt: Annotated[int | None, Query(ge=1, description="Which attempt; the last one if not given.")] = None,
+    offset: Annotated[int, Query(ge=0, description="Bytes of the log to skip.")] = 0,
+) -> Response:
+    """What the run's process printed. Empty before it has started."""
+    run = runs.get(db, run_id)
+    if attempt is not None and attempt > run.attempt:
+        raise NotFound(f"got attempt {attempt} of the run {run_id}, which has had {run.attempt}")
+    content = _read(log_path(settings.store_path, run_id, attempt or run.attempt), offset)
+    headers = {"X-Next-Offset": str(offset + len(content))}
+    return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@router.get("/{run_id}/events", summary="Read a run's events")
+def read_events(
+    run_id: RunId,
+    db: TheDatabase,
+    cursor: Annotated[int, Query(ge=0, description="`next` of the reading before; 0 for all.")] = 0,
+    limit: Limit = 100,
+) -> EventPage:
+    """What happened to the run, oldest first, in the order in which it was committed."""
+    runs.get(db, run_id)
+    found = events.after(db, run_id, cursor, limit)
+    following = found[-1].id if found else cursor
+    return EventPage(items=[Event.model_validate(event, from_attributes=True) for event in found], next=str(following))
+
+
+@router.get("/{run_id}/evaluations", summary="Read what a run's predictions scored")
+def read_evaluations(run_id: RunId, db: TheDatabase) -> EvaluationPage:
+    """The evaluations behind the run's outputs; a cached run shows those of its artifact."""
+    runs.get(db, run_id)
+    return EvaluationPage(items=[evaluation(found) for found in evaluations.for_run(db, run_id)])
+
+
+@router.get("/{run_id}/files", summary="List the plain files that a run wrote")
+def list_files(run_id: RunId, db: TheDatabase, store: TheStore) -> FilePage:
+    """Pictures, point clouds and checkpoints among the run's outputs, with their addresses."""
+    run = runs.get(db, run_id)
+    return FilePage(items=[file for key in run.outputs.values() for file in files.files_of(store, key)])
+
+
+def evaluation(found: RunEvaluation) -> Evaluation:
+    """An evaluation as it is answered."""
+    score = found.evaluation
+    return Evaluation.model_validate(
+        {
+            "run_id": found.run_id,
+            "run_name": found.run_name,
+            "artifact_key": found.artifact_key,
+            **{name: getattr(score, name) for name in score.__slots__},
+        }
+    )
+
+
+def _read(path: Path, offset: int) -> bytes:
+    """At most LOG_BYTES of a log from `offset` on, cut before a character that is not whole yet."""
+    try:
+        with path.open("rb") as log:
+            log.seek(offset)
+            content = log.read(LOG_BYTES)
+    except FileNotFoundError:
+        return b""
+    for cut in range(1, min(4, len(content)) + 1):
+        byte = content[-cut]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return content[:-cut] if cut < needed else content
+        if byte < 0x80:
+            break
+    return content

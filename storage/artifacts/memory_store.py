@@ -1,0 +1,196 @@
+"""A store that lives in one process's memory, for tests and trials: same rules, nothing left behind.
+
+Plain files lie in a temporary directory, since readers are promised a local path. Writers may be threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.artifacts import admission
+from storage.artifacts.kinds import KINDS
+from storage.artifacts.manifests import (
+    SUMMARY,
+    ArrayEntry,
+    FileEntry,
+    PartManifest,
+    decode_artifact,
+    digest,
+    encode_artifact,
+)
+from storage.artifacts.store import Array, ArtifactManifest, Attributes, PartEntry, PartReader, PartWriter
+from storage.errors import NotFound, SpecInvalid, StoreCorrupt
+from storage.specs.spec import ArtifactKind
+
+
+@dataclass(slots=True)
+class _MemoryPart:
+    """One part, writer and reader alike: the store hands it out as one, then as the other."""
+
+    key: str
+    kind: ArtifactKind
+    scene: str
+    folder: Path
+    attributes: Attributes = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    manifest: PartManifest | None = None
+
+    def write(self, name: str, values: Array) -> None:
+        """Keeps a read-only copy of one array; see `PartWriter.write`."""
+        layout = admission.check_values(self.kind, self.scene, name, values)
+        if name in self.arrays:
+            raise SpecInvalid(f"the array {name!r} of scene {self.scene!r} was written before; write it once")
+        copy = np.array(values, dtype=np.dtype(layout.dtype), order="C")
+        copy.setflags(write=False)
+        self.arrays[name] = copy
+
+    def set(self, **attributes: Any) -> None:
+        """Adds attributes (JSON-like values)."""
+        self.attributes = {**self.attributes, **admission.plain_attributes(attributes)}
+
+    def path(self, name: str) -> Path:
+        """A local path to write a plain file to."""
+        if not KINDS[self.kind].files:
+            raise SpecInvalid(f"a part of kind {self.kind} holds no plain files, got {name!r}")
+        return self.folder / admission.check_file_name(name)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of its arrays, sorted."""
+        return tuple(sorted(self.arrays))
+
+    def array(self, name: str) -> Array:
+        """A copy of one array.
+
+        Raises:
+            NotFound: the part has no such array.
+        """
+        if name not in self.arrays:
+            raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no array {name!r}; {self.names()}")
+        return self.arrays[name].copy()
+
+    def file(self, name: str) -> Path:
+        """A local path of one of its plain files (read only).
+
+        Raises:
+            NotFound: the part has no such file.
+        """
+        if name not in self.files():
+            raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no file {name!r}; {self.files()}")
+        return self.folder / name
+
+    def files(self) -> tuple[str, ...]:
+        """Names of its plain files, sorted."""
+        return tuple(sorted(p.name for p in self.folder.iterdir()))
+
+    def describe(self) -> PartManifest:
+        """The manifest of what is there now."""
+        contents = {f"files/{name}": (self.folder / name).read_bytes() for name in self.files()}
+        contents |= {name: values.tobytes() for name, values in self.arrays.items()}
+        return PartManifest(
+            key=self.key,
+            kind=self.kind,
+            scene=self.scene,
+            arrays={n: ArrayEntry(tuple(a.shape), a.dtype.name) for n, a in self.arrays.items()},
+            files={n: FileEntry(digest(content), len(content)) for n, content in contents.items()},
+            attributes={n: self.attributes[n] for n in SUMMARY if n in self.attributes},
+        )
+
+
+class MemoryStore:
+    """An `ArtifactStore` in memory; two of them share nothing."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="vlglab-memory-store-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._parts: dict[str, _MemoryPart] = {}
+        self._manifests: dict[str, bytes] = {}
+        self._staging: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def write_part(self, key: str, *, kind: ArtifactKind, scene: str, token: str) -> Iterator[PartWriter]:
+        """Keeps a part aside until the block ends; see `ArtifactStore.write_part`."""
+        admission.check_part(kind, scene)
+        admission.check_key("key of a part", key)
+        admission.check_key("token", token)
+        part = _MemoryPart(key, kind, scene, Path(tempfile.mkdtemp(dir=self._folder)))
+        with self._lock:
+            self._staging[part.folder] = token
+        try:
+            yield part
+            shapes = {name: values.shape for name, values in part.arrays.items()}
+            admission.check_complete(kind, scene, shapes, part.files(), part.attributes.get("num_points"))
+            part.manifest = part.describe()
+            with self._lock:
+                if part.folder not in self._staging:
+                    raise StoreCorrupt(f"the part {key} was swept before it was published; its token is not valid")
+                self._parts.setdefault(key, part)
+        finally:
+            with self._lock:
+                self._staging.pop(part.folder, None)
+            if self._parts.get(key) is not part:
+                shutil.rmtree(part.folder, ignore_errors=True)
+
+    def part(self, key: str) -> PartReader | None:
+        """The published part of that key, or None."""
+        return self._parts.get(key)
+
+    def entry(self, key: str) -> PartEntry | None:
+        """The manifest line of a published part, or None."""
+        part = self._parts.get(key)
+        return None if part is None or part.manifest is None else part.manifest.entry()
+
+    def publish(self, manifest: ArtifactManifest, *, token: str) -> str:
+        """Publishes an artifact's manifest and returns its BLAKE3 digest; see `ArtifactStore.publish`."""
+        admission.check_key("key of an artifact", manifest.key)
+        admission.check_key("token", token)
+        admission.check_parts(self, manifest)
+        with self._lock:
+            return digest(self._manifests.setdefault(manifest.key, encode_artifact(manifest)))
+
+    def manifest(self, key: str) -> ArtifactManifest | None:
+        """The manifest of a published artifact, or None."""
+        content = self._manifests.get(key)
+        return None if content is None else decode_artifact(content, f"the manifest of the artifact {key}")
+
+    def verify(self, key: str) -> Sequence[str]:
+        """One sentence a file of the artifact's parts that was changed behind the store's back.
+
+        Raises:
+            NotFound: no artifact of that key is published.
+        """
+        manifest = self.manifest(key)
+        if manifest is None:
+            raise NotFound(f"no artifact {key!r} is published in this store")
+        return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+
+    def artifacts(self) -> Iterator[str]:
+        """Keys of the published artifacts, sorted."""
+        return iter(sorted(self._manifests))
+
+    def sweep(self, tokens: frozenset[str]) -> int:
+        """Gives up what is being written under tokens that are not living; see `ArtifactStore.sweep`."""
+        with self._lock:
+            dead = set(self._staging.values()) - tokens
+            self._staging = {folder: token for folder, token in self._staging.items() if token not in dead}
+        return len(dead)
+
+    def _part_faults(self, entry: PartEntry) -> list[str]:
+        of = f"of the part {entry.key} (scene {entry.scene or 'none'})"
+        part = self._parts[entry.key]
+        try:
+            now = part.describe().files
+        except OSError as error:
+            raise StoreCorrupt(f"a file {of} cannot be read: {error}") from error
+        was = part.manifest.files if part.manifest is not None else {}
+        return [f"{n} {of} was changed" for n in sorted({*now, *was}) if now.get(n) != was.get(n)]

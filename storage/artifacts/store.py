@@ -1,0 +1,186 @@
+"""The store's contract: what a store does, whatever it lies on.
+
+A store holds **parts** and **artifacts**. A part is one directory that is a Zarr group (arrays and attributes) plus,
+where a kind has them, plain files: one scene of a scene-wise artifact, or the whole of any other. An artifact is a
+manifest that lists its parts by key; scenes are so reused by reference. Both are named by key, staged under a token,
+verified, and published by a rename; a published one never changes.
+
+This module knows neither SQL nor any stage. An artifact that lies here counts as visible only once
+`storage.records.artifacts` has its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.specs.spec import ArtifactKind
+
+FORMAT_VERSION = 1
+"""Version of the layout on disk; a reader refuses a newer one (`FormatTooNew`)."""
+
+WHOLE = ""
+"""The scene id of the single part of an artifact that is not scene-wise."""
+
+Array = NDArray[Any]
+Attributes = Mapping[str, Any]
+"""JSON-like values; they lie in the group's Zarr attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One line of an artifact's manifest."""
+
+    scene: str
+    """Scene id, or WHOLE."""
+    key: str
+    digest: str
+    """BLAKE3 of the part's own manifest, which holds a BLAKE3 a file."""
+    num_points: int = 0
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactManifest:
+    """What an artifact is and what it is made of."""
+
+    key: str
+    kind: ArtifactKind
+    stage: str
+    output: str
+    spec: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    """Input name -> artifact key or content digest."""
+    parts: tuple[PartEntry, ...]
+    attributes: Attributes = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Ids of the scenes, in the manifest's order; empty where the artifact is not scene-wise."""
+        return tuple(part.scene for part in self.parts if part.scene != WHOLE)
+
+
+class PartReader(Protocol):
+    """One published part, open for reading."""
+
+    @property
+    def key(self) -> str:
+        """The part's key."""
+
+    @property
+    def scene(self) -> str:
+        """The scene it belongs to, or WHOLE."""
+
+    @property
+    def attributes(self) -> Attributes:
+        """Its attributes."""
+
+    def names(self) -> tuple[str, ...]:
+        """Names of its arrays, sorted."""
+
+    def array(self, name: str) -> Array:
+        """One array, read whole.
+
+        Raises:
+            NotFound: the part has no such array.
+            StoreCorrupt: a chunk's checksum is wrong.
+        """
+
+    def file(self, name: str) -> Path:
+        """A local path of one of its plain files (read only).
+
+        Raises:
+            NotFound: the part has no such file.
+        """
+
+    def files(self) -> tuple[str, ...]:
+        """Names of its plain files, sorted."""
+
+
+class PartWriter(Protocol):
+    """One part being written. Nobody else sees it before it is published."""
+
+    def write(self, name: str, values: Array) -> None:
+        """Writes one array; dims, dtype and unit must be those of `kinds` for this kind of artifact.
+
+        Raises:
+            SpecInvalid: not an array of this kind, or another dtype or rank than it has.
+        """
+
+    def set(self, **attributes: Any) -> None:
+        """Adds attributes (JSON-like values)."""
+
+    def path(self, name: str) -> Path:
+        """A local path to write a plain file to, such as a picture or a checkpoint."""
+
+
+class ArtifactStore(Protocol):
+    """Where parts and artifacts lie."""
+
+    def write_part(
+        self, key: str, *, kind: ArtifactKind, scene: str, token: str
+    ) -> AbstractContextManager[PartWriter]:
+        """Stages a part under `token`; on leaving the block without an error it is verified and published.
+
+        Publishing onto an existing key keeps what is there (equal keys, equal content). With an error nothing is
+        published and the staging directory is removed.
+
+        Raises:
+            StoreCorrupt: what was written does not read back, or an array of the kind is missing.
+        """
+
+    def part(self, key: str) -> PartReader | None:
+        """The published part of that key, or None.
+
+        Raises:
+            FormatTooNew: it was written by a newer vlglab.
+            StoreCorrupt: its manifest cannot be read.
+        """
+
+    def entry(self, key: str) -> PartEntry | None:
+        """The manifest line of a published part, or None."""
+
+    def publish(self, manifest: ArtifactManifest, *, token: str) -> str:
+        """Publishes an artifact's manifest and returns its BLAKE3 digest.
+
+        Raises:
+            StoreCorrupt: one of its parts is not published.
+        """
+
+    def manifest(self, key: str) -> ArtifactManifest | None:
+        """The manifest of a published artifact, or None.
+
+        Raises:
+            FormatTooNew: it was written by a newer vlglab.
+            StoreCorrupt: it cannot be read.
+        """
+
+    def verify(self, key: str) -> Sequence[str]:
+        """Checks every file of every part of an artifact against its digest.
+
+        Returns:
+            One sentence a fault, naming scene and file; empty where all is well.
+        """
+
+    def artifacts(self) -> Iterator[str]:
+        """Keys of the published artifacts, sorted."""
+
+    def sweep(self, tokens: frozenset[str]) -> int:
+        """Removes staging directories whose token is not among `tokens` (the living ones); returns how many."""
+
+
+def scene_of(manifest: ArtifactManifest, scene: str) -> PartEntry | None:
+    """The manifest's line for a scene, or None."""
+    return next((part for part in manifest.parts if part.scene == scene), None)
+
+
+def as_little_endian(values: Array) -> Array:
+    """`values` contiguous and little endian, as they are stored."""
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))

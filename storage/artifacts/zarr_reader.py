@@ -1,0 +1,115 @@
+"""One published part, open for reading. Opening it reads one small file; nothing is hashed and zarr is not imported.
+
+Knows one directory; where it lies is `zarr_store`'s matter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from storage.artifacts import zarr_arrays
+from storage.artifacts.manifests import RECOMPUTE, PartManifest
+from storage.artifacts.part_files import FILES, read_manifest
+from storage.artifacts.store import Array, Attributes
+from storage.errors import NotFound, StoreCorrupt
+
+
+class ZarrPartReader:
+    """A published part (`PartReader`). Opening it reads one small file; nothing is hashed."""
+
+    def __init__(self, path: Path, manifest: PartManifest) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._attributes: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """The part's key."""
+        return self._manifest.key
+
+    @property
+    def scene(self) -> str:
+        """The scene it belongs to, or WHOLE."""
+        return self._manifest.scene
+
+    @property
+    def attributes(self) -> Attributes:
+        """Its attributes.
+
+        Raises:
+            StoreCorrupt: the group's zarr.json cannot be read.
+        """
+        if self._attributes is None:
+            try:
+                self._attributes = zarr_arrays.read_attributes(self._path)
+            except zarr_arrays.FAULTS as error:
+                raise self._corrupt("zarr.json", str(error)) from error
+        return self._attributes
+
+    def names(self) -> tuple[str, ...]:
+        """Names of its arrays, sorted."""
+        return tuple(sorted(self._manifest.arrays))
+
+    def array(self, name: str) -> Array:
+        """One array, read whole; sizes are checked first, checksums on the way.
+
+        Raises:
+            NotFound: the part has no such array.
+            StoreCorrupt: a file is missing or of another size, or a checksum is wrong.
+        """
+        entry = self._manifest.arrays.get(name)
+        if entry is None:
+            raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no array {name!r}; {self.names()}")
+        for file, expected in self._manifest.files.items():
+            if file.startswith(f"{name}/"):
+                self._check_size(file, expected.num_bytes)
+        try:
+            values = zarr_arrays.read_array(self._path, name)
+        except zarr_arrays.FAULTS as error:
+            raise self._corrupt(name, str(error)) from error
+        if (values.shape, values.dtype.name) != (entry.shape, entry.dtype):
+            raise self._corrupt(name, f"it reads as {values.shape} {values.dtype}, {entry} was published")
+        return values
+
+    def file(self, name: str) -> Path:
+        """A local path of one of its plain files (read only).
+
+        Raises:
+            NotFound: the part has no such file.
+            StoreCorrupt: the file is missing or of another size than was published.
+        """
+        entry = self._manifest.files.get(f"{FILES}/{name}")
+        if entry is None:
+            raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no file {name!r}; {self.files()}")
+        self._check_size(f"{FILES}/{name}", entry.num_bytes)
+        return self._path / FILES / name
+
+    def files(self) -> tuple[str, ...]:
+        """Names of its plain files, sorted."""
+        head = f"{FILES}/"
+        return tuple(sorted(name.removeprefix(head) for name in self._manifest.files if name.startswith(head)))
+
+    def _check_size(self, file: str, expected: int) -> None:
+        try:
+            size = (self._path / file).stat().st_size
+        except OSError as error:
+            raise self._corrupt(file, "the file is missing") from error
+        if size != expected:
+            raise self._corrupt(file, f"it has {size} bytes, {expected} were published")
+
+    def _corrupt(self, file: str, fault: str) -> StoreCorrupt:
+        scene = self.scene or "none"
+        message = f"{file} of the part {self.key} (scene {scene}) cannot be used: {fault}; {RECOMPUTE}"
+        return StoreCorrupt(message, scene=self.scene or None)
+
+
+def open_part(path: Path) -> ZarrPartReader | None:
+    """The part that lies at `path`, or None where nothing does.
+
+    Raises:
+        FormatTooNew: a newer vlglab wrote it.
+        StoreCorrupt: its manifest cannot be read.
+    """
+    manifest = read_manifest(path)
+    return None if manifest is None else ZarrPartReader(path, manifest)

@@ -1,0 +1,164 @@
+"""The store on a local directory: Zarr v3 groups that anyone can open with plain `zarr`.
+
+    ROOT/parts/<key[:2]>/<key>/       a part: a Zarr group, plain files and a manifest (`zarr_writer`)
+    ROOT/artifacts/<key>/manifest.json
+    ROOT/staging/<token>/<key>/       parts and artifacts being written; nobody reads them
+
+A part or an artifact becomes visible by one rename of its directory, so it is there whole or not at all when a process
+dies at any moment. File data is not synced to the disk: the promise holds for dying processes, not for power loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from storage.artifacts import admission, part_files
+from storage.artifacts.manifests import RECOMPUTE, decode_artifact, digest, encode_artifact
+from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter
+from storage.artifacts.zarr_reader import open_part
+from storage.artifacts.zarr_writer import ZarrPartWriter
+from storage.errors import NotFound, StoreCorrupt
+from storage.specs.spec import ArtifactKind
+
+
+class ZarrStore:
+    """An `ArtifactStore` on a local directory, which is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def part_path(self, key: str) -> Path:
+        """Where the part of that key lies, or would: give it to `zarr.open_group`."""
+        return self.root / "parts" / key[:2] / key
+
+    def artifact_path(self, key: str) -> Path:
+        """Where the manifest of the artifact of that key lies, or would."""
+        return self.root / "artifacts" / key / part_files.MANIFEST
+
+    @contextlib.contextmanager
+    def write_part(self, key: str, *, kind: ArtifactKind, scene: str, token: str) -> Iterator[PartWriter]:
+        """Stages a part, then verifies and publishes it; see `ArtifactStore.write_part`."""
+        admission.check_part(kind, scene)
+        admission.check_key("key of a part", key)
+        with self._staged(key, token) as staging:
+            writer = ZarrPartWriter(staging, key=key, kind=kind, scene=scene)
+            yield writer
+            writer.finish()
+            _publish(staging, self.part_path(key))
+
+    def part(self, key: str) -> PartReader | None:
+        """The published part of that key, or None; see `ArtifactStore.part`."""
+        return open_part(self.part_path(key)) if admission.is_key(key) else None
+
+    def entry(self, key: str) -> PartEntry | None:
+        """The manifest line of a published part, or None; errors as `part`."""
+        manifest = part_files.read_manifest(self.part_path(key)) if admission.is_key(key) else None
+        return None if manifest is None else manifest.entry()
+
+    def publish(self, manifest: ArtifactManifest, *, token: str) -> str:
+        """Publishes an artifact's manifest and returns its BLAKE3 digest; see `ArtifactStore.publish`."""
+        admission.check_key("key of an artifact", manifest.key)
+        admission.check_parts(self, manifest)
+        with self._staged(f"artifact-{manifest.key}", token) as staging:
+            staging.mkdir(parents=True)
+            (staging / part_files.MANIFEST).write_bytes(encode_artifact(manifest))
+            _publish(staging, self.artifact_path(manifest.key).parent)
+        return digest(self.artifact_path(manifest.key).read_bytes())
+
+    def manifest(self, key: str) -> ArtifactManifest | None:
+        """The manifest of a published artifact, or None; see `ArtifactStore.manifest`."""
+        if not admission.is_key(key):
+            return None
+        path = self.artifact_path(key)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            if not path.parent.exists():
+                return None
+            raise StoreCorrupt(f"the manifest of the artifact {key} cannot be read ({error}); {RECOMPUTE}") from error
+        return decode_artifact(content, f"the manifest of the artifact {key}")
+
+    def verify(self, key: str) -> Sequence[str]:
+        """Checks every file of every part of an artifact; see `ArtifactStore.verify`.
+
+        Raises:
+            NotFound: no artifact of that key is published.
+            FormatTooNew: the artifact or a part was written by a newer vlglab.
+        """
+        try:
+            manifest = self.manifest(key)
+        except StoreCorrupt as error:
+            return [error.message]
+        if manifest is None:
+            raise NotFound(f"no artifact {key!r} is published in the store at {self.root}")
+        return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+
+    def artifacts(self) -> Iterator[str]:
+        """Keys of the published artifacts, sorted."""
+        folder = self.root / "artifacts"
+        return iter(sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else [])
+
+    def sweep(self, tokens: frozenset[str]) -> int:
+        """Removes staging directories of tokens that are not living; see `ArtifactStore.sweep`.
+
+        Each is renamed away first, so that a writer that outlived its lease cannot publish from it.
+        """
+        folder = self.root / "staging"
+        dead = [p for p in folder.iterdir() if p.name not in tokens] if folder.is_dir() else []
+        removed = 0
+        for path in dead:
+            grave = path if path.name.startswith(".") else path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            try:
+                path.rename(grave)
+            except FileNotFoundError:
+                continue
+            shutil.rmtree(grave, ignore_errors=True)
+            removed += 1
+        return removed
+
+    @contextlib.contextmanager
+    def _staged(self, name: str, token: str) -> Iterator[Path]:
+        """A path under the token's staging directory; what is left of it after the block is removed."""
+        folder = self.root / "staging" / admission.check_key("token", token)
+        staging = folder / name
+        shutil.rmtree(staging, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _part_faults(self, entry: PartEntry) -> list[str]:
+        of = f"the part {entry.key} (scene {entry.scene or 'none'})"
+        path = self.part_path(entry.key)
+        try:
+            manifest = part_files.read_manifest(path)
+        except StoreCorrupt as error:
+            return [f"{error.message} (scene {entry.scene or 'none'})"]
+        if manifest is None:
+            return [f"{of} is missing from the store"]
+        if digest((path / part_files.MANIFEST).read_bytes()) != entry.digest:
+            return [f"{part_files.MANIFEST} of {of} was changed: it is not the one that the artifact names"]
+        return part_files.faults(path, manifest)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Renames a staging directory onto its place; where something lies there already, that stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staging.rename(target)
+    except FileNotFoundError as error:
+        raise StoreCorrupt(
+            f"the staging directory of {target.name} was swept before it was published; nothing is published: "
+            "the token it was written under is no longer valid"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

@@ -1,0 +1,129 @@
+"""Published artifacts: an artifact is visible from the moment its row is committed under a valid token (`leases`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.errors import NotFound
+from storage.records.database import Database, now
+from storage.records.pages import Page, clamp, page_of
+from storage.records.tables import ArtifactTableRow
+from storage.specs.spec import ArtifactKind
+
+_IN_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """What the database knows of an artifact; the rest stands in its manifest in the store."""
+
+    key: str
+    kind: ArtifactKind
+    stage: str
+    output: str
+    run_id: str
+    """The run that computed it."""
+    manifest_digest: str
+    num_bytes: int
+    num_scenes: int
+    num_points: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+    """When its row was written; None before."""
+
+
+def insert(session: Session, run_id: str, artifact: ArtifactRow) -> None:
+    """Adds an artifact's row within a write transaction of the run that holds a valid token; known keys stay."""
+    if session.get(ArtifactTableRow, artifact.key) is not None:
+        return
+    session.add(
+        ArtifactTableRow(
+            key=artifact.key,
+            kind=artifact.kind,
+            stage=artifact.stage,
+            output=artifact.output,
+            run_id=run_id,
+            manifest_digest=artifact.manifest_digest,
+            num_bytes=artifact.num_bytes,
+            num_scenes=artifact.num_scenes,
+            num_points=artifact.num_points,
+            attributes=artifact.attributes,
+            created_at=now(session),
+        )
+    )
+
+
+def get(db: Database, key: str) -> ArtifactRow:
+    """One artifact.
+
+    Raises:
+        NotFound: none of that key is published.
+    """
+    with db.read() as session:
+        row = session.get(ArtifactTableRow, key)
+        if row is None:
+            raise NotFound(f"there is no published artifact {key!r}")
+        return _read(row)
+
+
+def exists(db: Database, keys: Iterable[str]) -> frozenset[str]:
+    """Those of `keys` that are published."""
+    with db.read() as session:
+        return existing(session, keys)
+
+
+def existing(session: Session, keys: Iterable[str]) -> frozenset[str]:
+    """Those of `keys` that are published, within a transaction."""
+    wanted = sorted(set(keys))
+    found: set[str] = set()
+    for first in range(0, len(wanted), _IN_MOST):
+        some = wanted[first : first + _IN_MOST]
+        found.update(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.key.in_(some))))
+    return frozenset(found)
+
+
+def list_artifacts(
+    db: Database, kind: ArtifactKind | None = None, cursor: str | None = None, limit: int = 100
+) -> Page[ArtifactRow]:
+    """A page of artifacts of a kind (None: of every kind), newest first.
+
+    Raises:
+        NotFound: the cursor is no artifact's.
+    """
+    limit = clamp(limit)
+    table = ArtifactTableRow
+    query = select(table).order_by(table.created_at.desc(), table.key.desc()).limit(limit + 1)
+    if kind is not None:
+        query = query.where(table.kind == kind)
+    with db.read() as session:
+        if cursor is not None:
+            last = session.get(table, cursor)
+            if last is None:
+                raise NotFound(f"got the cursor {cursor!r}, which no page gave; start again without one")
+            earlier = (table.created_at == last.created_at) & (table.key < last.key)
+            query = query.where((table.created_at < last.created_at) | earlier)
+        return page_of(session.scalars(query).all(), limit, lambda row: row.key, _read)
+
+
+def _read(row: ArtifactTableRow) -> ArtifactRow:
+    """The artifact of a row."""
+    kind: ArtifactKind = row.kind  # type: ignore[assignment]
+    return ArtifactRow(
+        key=row.key,
+        kind=kind,
+        stage=row.stage,
+        output=row.output,
+        run_id=row.run_id,
+        manifest_digest=row.manifest_digest,
+        num_bytes=row.num_bytes,
+        num_scenes=row.num_scenes,
+        num_points=row.num_points,
+        attributes=row.attributes,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,211 @@
+"""One database, SQLite or PostgreSQL, and its transactions. Knows no table.
+
+Writers come one at a time: on SQLite by BEGIN IMMEDIATE (a deferred read that upgrades to a write fails at once,
+whatever the busy timeout), on PostgreSQL by a transaction-level advisory lock. So events get their ids in the order in
+which they are committed, and a reader that remembers the last id loses none.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from storage.errors import DatabaseError
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
+    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+)
+"""Types of file systems on which SQLite's WAL mode does not work: its shared memory is not shared between hosts."""
+
+WRITER_LOCK = 0x766C676C  # "vlgl"
+"""The PostgreSQL advisory lock that makes writers come one at a time."""
+
+_WRITE = "vlglab_write"
+
+
+class Database:
+    """A database with its connection pool. Safe for many threads; a forked child must open its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._writer = threading.RLock()
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Opens a database; the file of an SQLite one is made where it is missing (its tables by `migrations`).
+
+        Raises:
+            DatabaseError: an URL of another kind, or SQLite on a network file system.
+        """
+        parsed = _parsed(url)
+        if parsed.get_backend_name() == "postgresql":
+            return cls(create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20))
+        path = Path(str(parsed.database)).absolute()
+        kind = file_system_of(path, _mounts())
+        if kind in NETWORK_FILE_SYSTEMS:
+            raise DatabaseError(
+                f"{path} lies on a network file system ({kind}), on which SQLite's WAL mode loses data;"
+                " put VLGLAB_HOME on a local disk, or set VLGLAB_DATABASE_URL to a PostgreSQL database"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            parsed.set(database=str(path)),
+            connect_args={"timeout": 30.0, "check_same_thread": False},
+            pool_size=20,
+            max_overflow=40,
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return cls(engine)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for SQLite."""
+        return self._sqlite
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for `migrations`."""
+        return self._engine
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that sees one state of the database and writes nothing.
+
+        Raises:
+            DatabaseError: it cannot be reached, or has no such tables.
+        """
+        with _translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            if not self._sqlite:
+                session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            yield session
+
+    @contextmanager
+    def write(self, *, ordered: bool = True) -> Iterator[Session]:
+        """A transaction that is committed on leaving the block without an error, else rolled back.
+
+        Args:
+            ordered: take the writer's lock. Only a transaction that writes no event and touches the rows of one run
+                (a heartbeat) may do without it, on PostgreSQL.
+
+        Raises:
+            DatabaseError: it cannot be reached, is busy for half a minute, or has no such tables.
+        """
+        with (
+            _translated(),
+            self._writer if self._sqlite else nullcontext(),
+            self._engine.connect().execution_options(**{_WRITE: True}) as connection,
+            Session(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            if ordered and not self._sqlite:
+                session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
+            yield session
+
+    def now(self) -> datetime:
+        """The database's own time, UTC: what decides leases, whatever the clocks of the hosts say."""
+        with self.read() as session:
+            return now(session)
+
+    def close(self) -> None:
+        """Closes every pooled connection."""
+        self._engine.dispose()
+
+
+def now(session: Session) -> datetime:
+    """The database's own time within a transaction, UTC; it goes on while the transaction lasts."""
+    if session.get_bind().dialect.name == "sqlite":
+        moment = session.scalar(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')"))
+        return datetime.fromisoformat(str(moment)).replace(tzinfo=UTC)
+    value = session.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(value, datetime)
+    return value.astimezone(UTC)
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """The type of the file system that holds `path`.
+
+    Args:
+        path: absolute; it need not exist.
+        mounts: text like that of /proc/mounts: device, mount point, type, ... a line.
+
+    Returns:
+        The type, such as "ext4"; empty where it is not known.
+
+    Examples:
+        >>> file_system_of(Path("/home/a/x.db"), "d / ext4 rw 0 0\\nsrv:/h /home nfs4 rw 0 0")
+        'nfs4'
+    """
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        if path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+def _mounts() -> str:
+    """The system's table of mounts; empty where there is none to read."""
+    try:
+        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _parsed(url: str) -> URL:
+    """The URL with its driver filled in."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseError(
+            f"got the database URL {url!r}, expected sqlite:///PATH or postgresql://USER@HOST/NAME"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed.set(database=os.path.realpath(parsed.database))
+    raise DatabaseError(
+        f"got the database {parsed.render_as_string()!r}, expected sqlite:///PATH or postgresql://USER@HOST/NAME"
+        " (an SQLite database needs a file: worker processes share it)"
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """Sets a new SQLite connection up: transactions are begun by us, not by the driver."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Begins an SQLite transaction: writers take their lock at once."""
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the driver's errors into ours."""
+    try:
+        yield
+    except (OperationalError, ProgrammingError, InterfaceError) as error:
+        said = str(error.orig).strip()
+        missing = "no such table" in said or "does not exist" in said or "no such column" in said
+        advice = "run `vlglab db upgrade`" if missing else "see that it runs, is reachable and not full"
+        raise DatabaseError(f"the database answered: {said}; {advice}") from error

@@ -1,0 +1,40 @@
+"""Events: what happened to runs, in the order in which it was committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from storage.records.database import Database
+from storage.records.pages import clamp
+from storage.records.tables import EventRow
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `kind` is "state" where it moved the run, else "note"; `state` is the run's state after it."""
+
+    id: int
+    run_id: str
+    at: datetime
+    kind: str
+    state: str
+    attempt: int
+    message: str
+
+
+def after(db: Database, run_id: str | None = None, cursor: int = 0, limit: int = 100) -> list[Event]:
+    """The events after the one with the id `cursor` (0: from the first), of one run or of all, oldest first.
+
+    Ids rise in commit order, so the last id of one reading is the cursor of the next and none is missed.
+    """
+    query = select(EventRow).where(EventRow.id > cursor).order_by(EventRow.id).limit(clamp(limit))
+    if run_id is not None:
+        query = query.where(EventRow.run_id == run_id)
+    with db.read() as session:
+        return [
+            Event(row.id, row.run_id, row.at, row.kind, row.state, row.attempt, row.message)
+            for row in session.scalars(query)
+        ]

@@ -1,0 +1,262 @@
+"""Runs: reading them, and `move`, the one function that changes a run's state and writes its event.
+
+Knows the tables and states; neither stages nor how a run is planned (`planning`) or held by a worker (`leases`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.errors import IllegalMove, NotFound
+from storage.records.database import Database, now
+from storage.records.pages import Page, clamp, page_of
+from storage.records.states import FINAL, RunState, check_move
+from storage.records.submissions import insert
+from storage.records.tables import EventRow, RunRow
+from storage.specs.plans import PlannedRun
+
+
+class InputState(TypedDict):
+    """Where an input comes from, and the key of its artifact once it exists."""
+
+    run_id: str | None
+    output: str | None
+    artifact_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands."""
+
+    id: str
+    experiment_id: str | None
+    name: str
+    stage: str
+    dataset: str | None
+    spec: dict[str, Any]
+    spec_digest: str
+    key: str | None
+    """Digest of spec and inputs, once it is known; runs of one key compute the same."""
+    state: RunState
+    reason_code: str | None
+    reason: str | None
+    scene: str | None
+    """The scene that a failure was about."""
+    progress: dict[str, Any] | None
+    """{"unit", "done", "total", "loss"?, "eta_s"?, "message"?}"""
+    seed: int | None
+    attempt: int
+    """Number of the current or last attempt; 0 before the first."""
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    host: str | None
+    device: str | None
+    code: dict[str, Any]
+    """{"commit", "dirty", "version"} of the worker's code."""
+    environment: dict[str, Any]
+    inputs: dict[str, InputState]
+    outputs: dict[str, str]
+    """Output name -> artifact key."""
+    cancel_requested: bool
+    peak_rss_bytes: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list holds; None does not filter."""
+
+    state: RunState | None = None
+    stage: str | None = None
+    experiment: str | None = None
+    dataset: str | None = None
+
+
+def create(
+    db: Database, planned: Sequence[PlannedRun], experiment_id: str | None = None, priority: int = 0
+) -> list[Run]:
+    """Writes new runs as `queued` and returns them in the plan's order.
+
+    References resolve to runs of the plan by name, else to existing runs by id, or to artifacts by key.
+
+    Raises:
+        SpecInvalid: the plan is wrong, or an input is of another kind than its port takes.
+        UnknownName: a dataset that is not registered.
+        NotFound: a run or an artifact that an input names.
+        IllegalMove: an input names a run that failed or was cancelled.
+    """
+    with db.write() as session:
+        return [read_row(row) for row in insert(session, planned, experiment_id, priority)]
+
+
+def get(db: Database, run_id: str) -> Run:
+    """One run.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    with db.read() as session:
+        return read_row(row_of(session, run_id))
+
+
+def list_runs(db: Database, only: RunFilter | None = None, cursor: str | None = None, limit: int = 100) -> Page[Run]:
+    """A page of runs, newest first.
+
+    Args:
+        only: which ones.
+        cursor: `Page.next` of the page before.
+        limit: rows a page, 1 to 500.
+    """
+    only = only or RunFilter()
+    limit = clamp(limit)
+    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit + 1)
+    for column, value in (
+        (RunRow.state, only.state),
+        (RunRow.stage, only.stage),
+        (RunRow.experiment_id, only.experiment),
+        (RunRow.dataset, only.dataset),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if cursor is not None:
+        query = query.where(RunRow.id < cursor)
+    with db.read() as session:
+        return page_of(session.scalars(query).all(), limit, lambda row: row.id, read_row)
+
+
+def of_experiment(db: Database, experiment_id: str) -> list[Run]:
+    """Every run of an experiment, in the order of its plan."""
+    query = select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id)
+    with db.read() as session:
+        return [read_row(row) for row in session.scalars(query)]
+
+
+def request_cancel(db: Database, run_id: str) -> Run:
+    """Cancels a queued or ready run at once; asks the worker of a running one to stop.
+
+    Raises:
+        NotFound: there is none of that id.
+        IllegalMove: it has ended.
+    """
+    with db.write() as session:
+        row = row_of(session, run_id, lock=True)
+        if row.state in FINAL:
+            raise IllegalMove(f"the run {run_id} is {row.state} and cannot be cancelled: it has ended")
+        cancel_row(session, row)
+        session.flush()
+        return read_row(row)
+
+
+def cancel_row(session: Session, row: RunRow) -> None:
+    """Cancels a run that has not ended, as `request_cancel` does, within a transaction."""
+    if row.state == "running":
+        if not row.cancel_requested:
+            row.cancel_requested = True
+            note(session, row, "cancellation requested")
+        return
+    row.cancel_requested = True
+    move(session, row, "cancelled", "cancelled before it ran", reason_code="cancelled", reason="somebody cancelled it")
+
+
+def move(
+    session: Session,
+    row: RunRow,
+    to: RunState,
+    message: str,
+    *,
+    reason_code: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Changes a run's state and writes the event of it: nothing else does.
+
+    Args:
+        session: an open, ordered write transaction.
+        row: the run, read in that transaction.
+        to: its new state.
+        message: the event's text.
+        reason_code: stable code of why it ended, or waits again.
+        reason: the same in words.
+
+    Raises:
+        IllegalMove: it may not go there from where it is.
+    """
+    check_move(row.id, _state(row), to)
+    moment = now(session)
+    row.state = to
+    row.reason_code, row.reason = reason_code, reason
+    if to == "running":
+        row.started_at = row.started_at or moment
+    if to in FINAL:
+        row.ended_at = moment
+        row.token = None
+    if to == "queued":
+        row.token = None
+    session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=message))
+
+
+def note(session: Session, row: RunRow, message: str) -> None:
+    """Writes an event that changes no state."""
+    session.add(
+        EventRow(run_id=row.id, at=now(session), kind="note", state=row.state, attempt=row.attempt, message=message)
+    )
+
+
+def row_of(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
+    """A run's row; with `lock`, held until the transaction ends.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    query = select(RunRow).where(RunRow.id == run_id)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}; `vlglab runs list` shows those there are")
+    return row
+
+
+def read_row(row: RunRow) -> Run:
+    """The run of a row."""
+    return Run(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        name=row.name,
+        stage=row.stage,
+        dataset=row.dataset,
+        spec=row.spec,
+        spec_digest=row.spec_digest,
+        key=row.key,
+        state=_state(row),
+        reason_code=row.reason_code,
+        reason=row.reason,
+        scene=row.scene,
+        progress=row.progress,
+        seed=row.seed,
+        attempt=row.attempt,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        host=row.host,
+        device=row.device,
+        code=row.code,
+        environment=row.environment,
+        inputs={
+            i.port: {"run_id": i.source_run_id, "output": i.output, "artifact_key": i.artifact_key} for i in row.inputs
+        },
+        outputs={o.output: o.artifact_key for o in row.outputs},
+        cancel_requested=row.cancel_requested,
+        peak_rss_bytes=row.peak_rss_bytes,
+        priority=row.priority,
+    )
+
+
+def _state(row: RunRow) -> RunState:
+    """The row's state, typed: only `move` and `submissions` write it."""
+    state: RunState = row.state  # type: ignore[assignment]
+    return state

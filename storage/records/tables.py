@@ -1,0 +1,236 @@
+"""The tables, as SQLAlchemy models. `migrations` makes them; a test holds the two equal. No behaviour here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, String, Text, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+Json = dict[str, Any]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time: timestamptz on PostgreSQL, naive UTC text on SQLite, always an aware UTC datetime in Python."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database: aware values only, turned to UTC."""
+        if value is None:
+            return None
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the database: aware, UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Root of the models; its metadata is what migrations are checked against."""
+
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime(),
+        Json: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        str: String(),
+    }
+
+
+class ExperimentRow(Base):
+    """A group of runs submitted together."""
+
+    __tablename__ = "experiments"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    recipe: Mapped[str | None]
+    preset: Mapped[str | None]
+    request: Mapped[Json]
+    created_at: Mapped[datetime]
+
+
+class DatasetRow(Base):
+    """A registered dataset: a name for a folder."""
+
+    __tablename__ = "datasets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    path: Mapped[str]
+    label_set: Mapped[str]
+    splits: Mapped[list[Any]]
+    options: Mapped[Json]
+    created_at: Mapped[datetime]
+
+
+class HostRow(Base):
+    """A worker host: one process that claims runs."""
+
+    __tablename__ = "hosts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    pid: Mapped[int]
+    slots: Mapped[int]
+    gpus: Mapped[list[Any]]
+    registered_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+    rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class RunRow(Base):
+    """One run of a stage. Its state is the queue."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index("ix_runs_state", "state", "id"),
+        Index("ix_runs_experiment", "experiment_id", "id"),
+        Index("ix_runs_key", "key"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    experiment_id: Mapped[str | None] = mapped_column(ForeignKey("experiments.id"))
+    name: Mapped[str]
+    stage: Mapped[str]
+    dataset: Mapped[str | None] = mapped_column(ForeignKey("datasets.name"))
+    spec: Mapped[Json]
+    spec_digest: Mapped[str]
+    key: Mapped[str | None]
+    state: Mapped[str]
+    priority: Mapped[int] = mapped_column(default=0)
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    scene: Mapped[str | None]
+    progress: Mapped[Json | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(default=0)
+    token: Mapped[str | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    host: Mapped[str | None]
+    device: Mapped[str | None]
+    code: Mapped[Json]
+    environment: Mapped[Json]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+    inputs: Mapped[list[RunInputRow]] = relationship(
+        foreign_keys="RunInputRow.run_id", order_by="RunInputRow.port", lazy="selectin"
+    )
+    outputs: Mapped[list[RunOutputRow]] = relationship(order_by="RunOutputRow.output", lazy="selectin")
+
+
+class RunInputRow(Base):
+    """Where one input of a run comes from; the artifact's key is filled in when it exists."""
+
+    __tablename__ = "run_inputs"
+    __table_args__ = (Index("ix_run_inputs_source", "source_run_id"),)
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    port: Mapped[str] = mapped_column(primary_key=True)
+    source_run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    output: Mapped[str | None]
+    artifact_key: Mapped[str | None]
+
+
+class RunOutputRow(Base):
+    """The artifact that one output of a finished run is."""
+
+    __tablename__ = "run_outputs"
+    __table_args__ = (Index("ix_run_outputs_artifact", "artifact_key"),)
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    output: Mapped[str] = mapped_column(primary_key=True)
+    artifact_key: Mapped[str] = mapped_column(ForeignKey("artifacts.key"))
+
+
+class AttemptRow(Base):
+    """One attempt at a run, under one fencing token."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_state", "state", "lease_until"),)
+
+    token: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    number: Mapped[int]
+    state: Mapped[str]
+    host_id: Mapped[str] = mapped_column(ForeignKey("hosts.id"))
+    gpu: Mapped[int | None]
+    pid: Mapped[int | None]
+    lease_until: Mapped[datetime]
+    claimed_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+
+
+class EventRow(Base):
+    """Something that happened to a run; ids are in commit order (see `Database.write`)."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_run", "run_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    message: Mapped[str] = mapped_column(Text)
+
+
+class MetricRow(Base):
+    """One value of a run's metric; an attempt that repeats a step overwrites it. NULL: the value was not finite."""
+
+    __tablename__ = "metrics"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    value: Mapped[float | None]
+    at: Mapped[datetime]
+
+
+class ArtifactTableRow(Base):
+    """A published artifact: visible from the moment this row is committed."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (Index("ix_artifacts_kind", "kind", "created_at", "key"),)
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    stage: Mapped[str]
+    output: Mapped[str]
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    manifest_digest: Mapped[str]
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    num_scenes: Mapped[int]
+    num_points: Mapped[int] = mapped_column(BigInteger)
+    attributes: Mapped[Json]
+    created_at: Mapped[datetime]
+
+
+class EvaluationTableRow(Base):
+    """The score of one prediction on one set of points; belongs to an evaluation artifact."""
+
+    __tablename__ = "evaluations"
+
+    artifact_key: Mapped[str] = mapped_column(ForeignKey("artifacts.key"), primary_key=True)
+    prediction: Mapped[str] = mapped_column(primary_key=True)
+    subset: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    miou: Mapped[float | None]
+    macc: Mapped[float | None]
+    num_points: Mapped[int] = mapped_column(BigInteger)
+    classes: Mapped[list[Any]]
+    confusion: Mapped[list[Any] | None]
+    note: Mapped[str | None] = mapped_column(Text)

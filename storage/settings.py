@@ -1,0 +1,74 @@
+"""Where things live: the deployment's settings, from VLGLAB_* variables, read once a process.
+
+Experiments are configured by `storage.specs`, never here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Deployment settings; each field is the environment variable VLGLAB_<FIELD>."""
+
+    model_config = SettingsConfigDict(env_prefix="VLGLAB_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path("~/.vlglab"), description="Everything the program writes lies under it.")
+    database_url: str = Field("", description="SQLAlchemy URL; default sqlite:///HOME/vlglab.db.")
+    store_url: str = Field("", description="Where artifacts lie; default file://HOME/store.")
+    dataset_roots: list[Path] = Field(
+        default_factory=list,
+        description="JSON list of folders under which datasets may be registered; HOME/datasets is always allowed.",
+    )
+    host: str = Field("127.0.0.1", description="Address the service listens on.")
+    allow_remote: bool = Field(
+        False, description="Let it listen where other machines reach it. There is no login: everyone may do everything."
+    )
+    port: int = Field(8765, ge=0, le=65535, description="Port the service listens on; 0 takes a free one.")
+    slots: int = Field(2, ge=1, le=64, description="Runs a worker host runs at once when it has no GPU.")
+    gpus: str = Field(
+        "auto", description="GPU indices of this host, such as 0,1; 'auto' looks for them, empty means none."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads a run may use; 0 takes the number of cores.")
+    lease_s: float = Field(15.0, gt=0, description="Seconds a run's lease lasts without a heartbeat.")
+    heartbeat_s: float = Field(1.0, gt=0, description="Seconds between a run's heartbeats.")
+    tick_s: float = Field(0.2, gt=0, description="Seconds between two looks of the planner, or of a host, at the table.")
+    max_attempts: int = Field(3, ge=1, description="Attempts a run gets when its workers are lost.")
+
+    @property
+    def home_path(self) -> Path:
+        """HOME, expanded and absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL with its default filled in."""
+        return self.database_url or f"sqlite:///{self.home_path / 'vlglab.db'}"
+
+    @property
+    def store_path(self) -> Path:
+        """The local directory of the store.
+
+        Raises:
+            ValueError: the store's URL is not file://.
+        """
+        if not self.store_url:
+            return self.home_path / "store"
+        if not self.store_url.startswith("file://"):
+            raise ValueError(f"got VLGLAB_STORE_URL={self.store_url!r}; only file:// is served as yet")
+        return Path(self.store_url.removeprefix("file://")).expanduser().resolve()
+
+    @property
+    def allowed_roots(self) -> tuple[Path, ...]:
+        """Folders under which a dataset may lie, absolute and resolved."""
+        return (self.home_path / "datasets", *(root.expanduser().resolve() for root in self.dataset_roots))
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings."""
+    return Settings()

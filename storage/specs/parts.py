@@ -1,0 +1,140 @@
+"""The parts that stage specs are made of, each with the paper's values as its defaults.
+
+Source: 3DSS-VLG (ECCV 2024), sections 3.1 to 3.3 and 4.2; what it leaves out is read off the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from storage.specs.spec import Spec
+
+Split = Literal["train", "test"]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Encoder(Spec):
+    """Which 2D vision-language model gives the pixel and text embeddings."""
+
+    name: Literal["mini"] = Field(
+        "mini", description="'mini' is a small stand-in shipped with vlglab, not a foundation model."
+    )
+
+
+class DepthFusion(Spec):
+    """How depth maps become a point cloud where a capture has none."""
+
+    voxel_m: PositiveFloat = Field(0.02, description="Edge of a voxel of the fused cloud, metres.")
+    max_depth_m: PositiveFloat = Field(6.0, description="Depth beyond this is not fused, metres.")
+
+
+class Lifting(Spec):
+    """How pixel embeddings are carried to points (section 3.1; values as in the authors' code)."""
+
+    width: int = Field(320, ge=16, description="Width in pixels at which depth and features are compared.")
+    height: int = Field(240, ge=16, description="Height in pixels.")
+    depth_tolerance: PositiveFloat = Field(0.25, description="A point is visible when |z - depth| <= tolerance * depth.")
+    border_px: int = Field(10, ge=0, description="Pixels cut at the border.")
+
+
+class Adapter(Spec):
+    """The ESS adapter: two linear layers and a residual (equation 1)."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: int | None = Field(None, ge=1, description="Width of the hidden layer; None takes a quarter of D.")
+    alpha: Probability = Field(0.95, description="Share of the MLP in the sum; the rest is the input.")
+
+
+class Network(Spec):
+    """The 3D network and the engine it runs on."""
+
+    arch: Literal["MinkUNet18A"] = "MinkUNet18A"
+    engine: Literal["torch"] = "torch"
+
+
+class StepSchedule(Spec):
+    """The learning rate falls by a factor every so many epochs."""
+
+    kind: Literal["step"] = "step"
+    factor: PositiveFloat = 0.7
+    every_epochs: int = Field(20, ge=1)
+
+
+class PolySchedule(Spec):
+    """The learning rate falls as (1 - step / steps) ** power."""
+
+    kind: Literal["poly"] = "poly"
+    power: PositiveFloat = 0.9
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up before it.")
+
+
+Schedule = Annotated[StepSchedule | PolySchedule, Field(discriminator="kind")]
+
+
+class Optimiser(Spec):
+    """Adam and its schedule."""
+
+    learning_rate: PositiveFloat
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Schedule
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="Scenes a step.")
+
+
+class Augment(Spec):
+    """Random changes of a scene before each training step (as in the authors' code)."""
+
+    rotate: bool = Field(False, description="Any angle about the vertical axis.")
+    flip: Probability = Field(0.5, description="Chance of a mirror along each horizontal axis.")
+    scale: float = Field(0.0, ge=0, lt=1, description="Uniform scale within 1 +- this.")
+    elastic: bool = Field(True, description="Smooth random displacement at two granularities.")
+    colour_jitter: float = Field(0.05, ge=0, description="Deviation of gaussian noise on colours in 0..1.")
+    colour_shift: float = Field(0.1, ge=0, description="Largest shift of a scene's colours, in 0..1.")
+    colour_drop: Probability = Field(0.0, description="Chance that a scene's colours are replaced by grey.")
+
+
+class Training(Spec):
+    """How a 3D network is trained, whatever its target."""
+
+    optimiser: Optimiser = Optimiser(learning_rate=1e-4, schedule=PolySchedule(), epochs=100, batch_size=8)
+    augment: Augment | None = Augment()
+    repeats: int = Field(1, ge=1, description="Times each scene is shown in an epoch.")
+    crop_voxels: int | None = Field(
+        None, ge=512, description="At most so many voxels of a scene a step, those nearest a random one; None takes all."
+    )
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Views(Spec):
+    """How many pictures SynthRooms takes of a room, and how."""
+
+    count: int = Field(8, ge=1, le=64)
+    width: int = Field(320, ge=32)
+    height: int = Field(240, ge=24)
+
+
+class SynthRoomsOptions(Spec):
+    """What a SynthRooms dataset is made of; equal options give equal rooms, byte for byte."""
+
+    domain: Literal["offices"] = "offices"
+    seed: int = Field(0, ge=0)
+    train_rooms: int = Field(20, ge=1, le=10_000)
+    test_rooms: int = Field(5, ge=0, le=10_000)
+    points: int = Field(30_000, ge=500, description="Points sampled from the surfaces of a room.")
+    views: Views = Views()
+
+
+class RgbdOptions(Spec):
+    """How a folder of posed RGB-D frames (ScanNet's exported layout) is read."""
+
+    frame_step: int = Field(1, ge=1, description="Take every so many frames.")
+
+
+DATASET_OPTIONS: dict[str, type[SynthRoomsOptions] | type[RgbdOptions]] = {
+    "synthrooms": SynthRoomsOptions,
+    "rgbd": RgbdOptions,
+}
+"""Kind of dataset -> its options."""

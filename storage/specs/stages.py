@@ -1,0 +1,268 @@
+"""One model per stage, in the order of a scene's path, and their union.
+
+The same model validates a request, is stored with the run, enters the artifact's key and drives the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from storage.errors import SpecInvalid, UnknownName
+from storage.labels import LabelSetName
+from storage.specs.parts import (
+    Adapter,
+    DepthFusion,
+    Encoder,
+    Lifting,
+    Network,
+    Optimiser,
+    PositiveFloat,
+    Split,
+    StepSchedule,
+    Training,
+)
+from storage.specs.spec import ArtifactKind, Port, StageSpec
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
+
+
+class Ingest(StageSpec):
+    """Reads a raw dataset into `scenes` and, apart, `ground_truth` (section 4.1)."""
+
+    needs_dataset: ClassVar[bool] = True
+    external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"scenes": "scenes", "ground_truth": "ground_truth"}
+
+    stage: Literal["ingest"] = "ingest"
+    label_set: LabelSetName
+    fusion: DepthFusion = DepthFusion()
+
+
+class EmbedLabels(StageSpec):
+    """Embeds the class names (section 3.1, text)."""
+
+    external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"text_embeddings": "text_embeddings"}
+
+    stage: Literal["embed_labels"] = "embed_labels"
+    label_set: LabelSetName
+    encoder: Encoder = Encoder()
+    class_names: tuple[str, ...] | None = Field(
+        None, description="Words to embed for the classes, in label order; None takes the label set's own names."
+    )
+
+
+class Extract(StageSpec):
+    """Embeds each frame and lifts its pixels to the points that it sees (section 3.1, 2D)."""
+
+    needs_dataset: ClassVar[bool] = True
+    external: ClassVar[bool] = True
+    uses_gpu: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits"})
+
+    stage: Literal["extract"] = "extract"
+    encoder: Encoder = Encoder()
+    lifting: Lifting = Lifting()
+    splits: Splits = ("train", "test")
+
+
+class PseudoLabel(StageSpec):
+    """Classifies covered points by text, filtered by the scene-level labels (section 3.1, filtering)."""
+
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "embeddings": Port("embeddings"),
+        "text_embeddings": Port("text_embeddings"),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"labels": "labels"}
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits"})
+
+    stage: Literal["pseudo_label"] = "pseudo_label"
+    filtering: bool = Field(True, description="Refuse classes that the scene-level labels do not name.")
+    splits: Splits = ("train",)
+
+
+class Specialize(StageSpec):
+    """Trains the ESS adapter on pseudo labels (section 3.2, equation 1)."""
+
+    uses_gpu: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "embeddings": Port("embeddings"),
+        "labels": Port("labels"),
+        "text_embeddings": Port("text_embeddings"),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"adapter": "checkpoint"}
+
+    stage: Literal["specialize"] = "specialize"
+    adapter: Adapter = Adapter()
+    optimiser: Optimiser = Optimiser(
+        learning_rate=0.003, weight_decay=4e-4, schedule=StepSchedule(), epochs=80, batch_size=16
+    )
+    points_per_scene: int = Field(40_000, ge=1, description="Labelled points drawn from a scene each epoch.")
+    seed: Seed = 0
+
+
+class Distill(StageSpec):
+    """Trains the 3D network towards the adapted embeddings (ESGS, section 3.3, equation 2), or pseudo labels."""
+
+    uses_gpu: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "embeddings": Port("embeddings", required=False),
+        "adapter": Port("checkpoint", required=False),
+        "labels": Port("labels", required=False),
+        "text_embeddings": Port("text_embeddings", required=False),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
+
+    stage: Literal["distill"] = "distill"
+    target: Literal["embeddings", "labels"] = Field(
+        "embeddings", description="'embeddings': cosine loss to the (adapted) embeddings; 'labels': cross-entropy."
+    )
+    network: Network = Network()
+    voxel_m: PositiveFloat = Field(0.02, description="Edge of a voxel, metres.")
+    training: Training = Training()
+    seed: Seed = 0
+
+    def required_inputs(self) -> frozenset[str]:
+        """The optional inputs that this target needs."""
+        return frozenset({"embeddings"} if self.target == "embeddings" else {"labels", "text_embeddings"})
+
+
+class Supervise(StageSpec):
+    """Trains the same network on the ground truth of the training rooms: the upper bound (section 4.3, 100 % rows)."""
+
+    uses_gpu: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "ground_truth": Port("ground_truth"),
+        "text_embeddings": Port("text_embeddings"),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
+
+    stage: Literal["supervise"] = "supervise"
+    network: Network = Network()
+    voxel_m: PositiveFloat = 0.02
+    training: Training = Training()
+    seed: Seed = 0
+
+
+class Predict(StageSpec):
+    """Segments scenes by the 3D network and text alone (section 3.4)."""
+
+    uses_gpu: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "network": Port("checkpoint"),
+        "text_embeddings": Port("text_embeddings"),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"labels": "labels"}
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits"})
+
+    stage: Literal["predict"] = "predict"
+    splits: Splits = ("test",)
+
+
+class Evaluate(StageSpec):
+    """Scores named predictions against the ground truth (section 4.1)."""
+
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "ground_truth": Port("ground_truth"),
+        "coverage": Port("embeddings"),
+        "predictions": Port("labels", many=True),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"evaluation": "evaluation"}
+
+    stage: Literal["evaluate"] = "evaluate"
+    splits: Splits = ("test",)
+
+
+class Report(StageSpec):
+    """Draws the four-panel picture and writes coloured point clouds (Fig. 4)."""
+
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes"),
+        "ground_truth": Port("ground_truth"),
+        "predictions": Port("labels", many=True),
+    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"figures": "figures"}
+
+    stage: Literal["report"] = "report"
+    splits: Splits = ("test",)
+    max_scenes: int = Field(3, ge=1, le=1000, description="Rooms drawn, the first ones by name.")
+
+
+AnyStage = Annotated[
+    Ingest | EmbedLabels | Extract | PseudoLabel | Specialize | Distill | Supervise | Predict | Evaluate | Report,
+    Field(discriminator="stage"),
+]
+"""Any stage's spec, told apart by `stage`."""
+
+STAGES: dict[str, type[StageSpec]] = {
+    str(m.model_fields["stage"].default): m
+    for m in (
+        Ingest, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, Predict, Evaluate, Report,
+    )
+}  # fmt: skip
+"""Stage name -> its spec, in the order of a scene's path."""
+
+_ANY = TypeAdapter[StageSpec](AnyStage)
+
+
+def parse(document: object) -> StageSpec:
+    """The spec that a JSON-like document describes.
+
+    Raises:
+        UnknownName: no such stage.
+        SpecInvalid: an unknown field or a value out of range; the message names every one.
+    """
+    if not isinstance(document, Mapping):
+        raise SpecInvalid(f"got a spec of type {type(document).__name__}, expected an object with the field 'stage'")
+    stage = document.get("stage")
+    if not isinstance(stage, str) or stage not in STAGES:
+        raise UnknownName.among("stage", str(stage), STAGES)
+    try:
+        return _ANY.validate_python(document)
+    except ValidationError as error:
+        raise SpecInvalid(f"the spec of stage {stage!r} is wrong: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """Each fault of a validation error in words: where, what, and what was got."""
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
+        faults.append(f"{where}: {fault['msg']} (got {fault['input']!r:.80})")
+    return "; ".join(faults)
+
+
+def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> None:
+    """Checks that a run's inputs fit the stage's ports.
+
+    Args:
+        spec: the stage's spec.
+        names: input name -> kind of the artifact behind it, None where it is not known yet.
+
+    Raises:
+        SpecInvalid: an input that the stage does not take, one of another kind, or one that is missing.
+    """
+    known = ", ".join(f"{n}.<name>" if p.many else n for n, p in spec.inputs.items()) or "none"
+    for name, kind in names.items():
+        port = spec.port_of(name)
+        if port is None:
+            raise SpecInvalid(f"the stage {spec.stage!r} takes no input {name!r}; it takes: {known}")
+        if kind is not None and kind != port.kind:
+            raise SpecInvalid(f"the input {name!r} of {spec.stage!r} takes {port.kind}, got an artifact of kind {kind}")
+    required = {n for n, p in spec.inputs.items() if p.required}
+    if isinstance(spec, Distill):
+        required |= spec.required_inputs()
+    missing = sorted(required - {name.partition(".")[0] for name in names})
+    if missing:
+        raise SpecInvalid(f"the stage {spec.stage!r} misses its input {', '.join(missing)}; it takes: {known}")

@@ -1,0 +1,200 @@
+"""The command line: what it sends, what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from service import examples
+from service.cli.console import Shell
+from service.cli.entry import app
+from tests.service.fake_api import FakeApi, refusal
+
+DETAIL = {**examples.EXPERIMENT, "runs": [examples.RUN]}
+
+
+def page(*items: Any) -> dict[str, Any]:
+    return {"items": list(items), "next": None}
+
+
+def vlglab(api: FakeApi, *arguments: str) -> tuple[Result, str]:
+    """Runs a command against a fake service; the result, and all that it printed on stdout."""
+    out = io.StringIO()
+    with api.client() as client:
+        shell = Shell(client, out=Console(file=out, width=200, force_terminal=False))
+        result = CliRunner().invoke(app, list(arguments), obj=shell)
+    return result, result.stdout + out.getvalue()
+
+
+def test_submitting_sends_overrides_as_values_and_prints_the_id() -> None:
+    api = FakeApi({("POST", "/api/v1/experiments"): DETAIL})
+    result, out = vlglab(
+        api, "experiments", "submit", "3dss-vlg", "--dataset", "offices", "--preset", "demo", "--seed", "3",
+        "--set", "distill.voxel_m=0.04", "--set", 'predict.splits=["test"]',
+        "--set", "distill.network.arch=MinkUNet18A",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert out.strip() == examples.EXPERIMENT["id"]
+    (body,) = api.bodies()
+    assert body["seed"] == 3
+    assert body["overrides"] == {
+        "distill.voxel_m": 0.04,
+        "predict.splits": ["test"],
+        "distill.network.arch": "MinkUNet18A",
+    }
+
+
+@pytest.mark.parametrize(("state", "status"), [("succeeded", 0), ("cached", 0), ("failed", 1), ("cancelled", 1)])
+def test_watching_an_experiment_ends_with_the_runs_and_tells_how(state: str, status: int) -> None:
+    run = {**examples.RUN, "state": state, "reason": "no point is visible", "ended_at": "2026-01-31T12:01:30Z"}
+    api = FakeApi(
+        {
+            ("POST", "/api/v1/experiments"): DETAIL,
+            ("GET", "/api/v1/runs"): [
+                httpx.Response(200, json=page({**examples.RUN, "state": "queued", "started_at": None})),
+                httpx.Response(200, json=page(run)),
+            ],
+            ("GET", f"/api/v1/experiments/{examples.EXPERIMENT['id']}/evaluations"): page(),
+        }
+    )
+    result, out = vlglab(api, "experiments", "submit", "3dss-vlg", "--dataset", "offices", "--watch")
+    assert result.exit_code == status
+    lines = out.splitlines()
+    assert lines[1].split() == ["distill", "queued"]
+    assert f"{state} after 1 min 30 s" in lines[2]
+    assert ("no point is visible" in lines[2]) == (status == 1)
+
+
+def test_adding_a_dataset_makes_the_path_absolute_and_nests_options(tmp_path: Any) -> None:
+    api = FakeApi({("POST", "/api/v1/datasets"): examples.DATASET})
+    result, _ = vlglab(
+        api, "datasets", "add", "offices", "--kind", "synthrooms", "--label-set", "s3dis13",
+        "--option", "train_rooms=4", "--option", "views.count=2", "--option", "views.width=64",
+        "--path", f"{tmp_path}/a/../b",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (body,) = api.bodies()
+    assert body["options"] == {"train_rooms": 4, "views": {"count": 2, "width": 64}}
+    assert body["path"] == f"{tmp_path.resolve()}/b"
+
+
+def test_lists_print_tables_and_with_json_what_the_service_said() -> None:
+    api = FakeApi({("GET", "/api/v1/runs"): page(examples.RUN)})
+    _, table = vlglab(api, "runs", "list", "--state", "running", "--stage", "distill")
+    assert examples.RUN["id"] in table
+    assert dict(api.requests[0].url.params) == {"state": "running", "stage": "distill"}
+    _, text = vlglab(api, "runs", "list", "--json")
+    (item,) = json.loads(text)["items"]
+    assert {name: item[name] for name in ("id", "state", "spec", "outputs")} == {
+        name: examples.RUN[name] for name in ("id", "state", "spec", "outputs")
+    }
+
+
+def test_a_run_is_shown_with_its_reason_and_scene() -> None:
+    run = {
+        **examples.RUN,
+        "state": "failed",
+        "reason_code": "frame_invalid",
+        "reason": "[red] is no tag",
+        "scene": "a1",
+    }
+    _, out = vlglab(FakeApi({("GET", "/api/v1/runs/r1"): run}), "runs", "show", "r1")
+    assert "frame_invalid" in out
+    assert "[red] is no tag" in out, "what the service says is text, not markup"
+    assert "a1" in out
+
+
+def test_following_a_log_prints_each_byte_once_and_ends_with_the_run() -> None:
+    log = b"one\ntwo\nthree\n"
+    asked: list[int] = []
+
+    def read(request: httpx.Request) -> httpx.Response:
+        offset = int(request.url.params["offset"])
+        asked.append(offset)
+        until = min(offset + 5, len(log))
+        return httpx.Response(200, content=log[offset:until], headers={"X-Next-Offset": str(until)})
+
+    states = ["running", "running", "succeeded"]
+    api = FakeApi(
+        {
+            ("GET", "/api/v1/runs/r1/logs"): read,
+            ("GET", "/api/v1/runs/r1"): [httpx.Response(200, json={**examples.RUN, "state": s}) for s in states],
+        }
+    )
+    result, out = vlglab(api, "runs", "logs", "r1", "--follow")
+    assert result.exit_code == 0, result.stderr
+    assert out.encode() == log
+    assert asked == [0, 5, 10, 14]
+
+
+def test_without_follow_a_log_is_read_to_its_present_end() -> None:
+    answer = httpx.Response(200, content=b"abc", headers={"X-Next-Offset": "3"})
+    end = httpx.Response(200, content=b"", headers={"X-Next-Offset": "3"})
+    api = FakeApi({("GET", "/api/v1/runs/r1/logs"): [answer, end]})
+    _, out = vlglab(api, "runs", "logs", "r1", "--attempt", "2")
+    assert out == "abc"
+    assert {request.url.params["attempt"] for request in api.requests} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["runs", "show", "nope"], "not_found"),
+        (["experiments", "submit", "3dss-vgl", "--dataset", "offices"], "unknown_name"),
+        (["experiments", "submit", "x", "--dataset", "o", "--set", "nonsense"], "invalid_input"),
+        (["experiments", "submit", "x", "--dataset", "o", "--name", ""], "request_invalid"),
+        (["datasets", "add", "a", "--kind", "video", "--label-set", "s3dis13"], "request_invalid"),
+        (
+            [
+                "datasets",
+                "add",
+                "a",
+                "--kind",
+                "rgbd",
+                "--label-set",
+                "s3dis13",
+                "--option",
+                "a=1",
+                "--option",
+                "a.b=1",
+            ],
+            "invalid_input",
+        ),
+    ],
+)
+def test_errors_are_one_line_on_stderr_with_the_code(arguments: list[str], code: str) -> None:
+    api = FakeApi({("POST", "/api/v1/experiments"): refusal(422, "unknown_name", "the nearest known are: 3dss-vlg")})
+    result, out = vlglab(api, *arguments)
+    assert result.exit_code == 1
+    assert out == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("vlglab: ")
+    assert line.endswith(f"[{code}]")
+
+
+def test_usage_errors_have_a_status_of_their_own() -> None:
+    result, _ = vlglab(FakeApi({}), "runs", "show")
+    assert result.exit_code == 2
+
+
+def test_cancelling_says_what_became_of_the_run() -> None:
+    api = FakeApi({("POST", "/api/v1/runs/r1/cancel"): {**examples.RUN, "id": "r1", "cancel_requested": True}})
+    _, out = vlglab(api, "runs", "cancel", "r1")
+    assert out.strip() == "r1 is stopping"
+
+
+def test_features_and_datasets_are_listed() -> None:
+    api = FakeApi(
+        {("GET", "/api/v1/features"): page(examples.FEATURE), ("GET", "/api/v1/datasets"): page(examples.DATASET)}
+    )
+    _, features = vlglab(api, "features", "list")
+    assert examples.FEATURE["key"] in features
+    assert "stand-in" in features
+    _, datasets = vlglab(api, "datasets", "list")
+    assert examples.DATASET["name"] in datasets

@@ -1,0 +1,82 @@
+"""The real `vlglab serve`, as the demo starts it: spoken to by the client, with a worker host beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service import schemas
+from service.cli.experiments import runs_of
+from service.cli.local_service import LocalService
+from service.client import Client
+from storage import errors
+
+DATASET = schemas.DatasetRequest(
+    name="tiny",
+    kind="synthrooms",
+    label_set="s3dis13",
+    options={"train_rooms": 1, "test_rooms": 1, "points": 500, "views": {"count": 1, "width": 32, "height": 24}},
+)
+
+
+def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+def hosts_alive(client: Client) -> list[int]:
+    return [host.pid for host in client.hosts() if host.alive]
+
+
+def test_a_service_of_ones_own_works_over_http_and_leaves_no_process(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with LocalService(home, [tmp_path / "data"]) as service, service.client() as client:
+        assert client.health().status == "ok"
+        assert {recipe.name for recipe in client.recipes()} >= {"3dss-vlg", "supervised"}
+        assert list(client.runs()) == []
+
+        added = client.add_dataset(DATASET)
+        assert [dataset.name for dataset in client.datasets()] == [added.name]
+        with pytest.raises(errors.NameTaken):
+            client.add_dataset(DATASET)
+        (tmp_path / "outside").mkdir()
+        with pytest.raises(errors.PathNotAllowed):
+            client.add_dataset(schemas.DatasetRequest(name="x", kind="rgbd", path=str(tmp_path / "outside")))
+        with pytest.raises(errors.UnknownName, match="3dss-vlg"):
+            client.submit(schemas.ExperimentRequest(recipe="3dss-vgl", dataset="tiny"))
+        with pytest.raises(errors.SpecInvalid, match="learning_rate"):
+            bad = {"distill.training.optimiser.learning_rate": -1}
+            client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="tiny", overrides=bad))
+        with pytest.raises(errors.NotFound):
+            client.run("r-none")
+
+        made = client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="tiny", preset="demo"))
+        eventually(lambda: client.run(made.runs[0].id).state == "succeeded")
+        ingest = client.run(made.runs[0].id)
+        assert client.logs(ingest.id)[1] > 0
+        assert set(ingest.outputs) == {"scenes", "ground_truth"}
+        assert client.artifact(ingest.outputs["scenes"]).num_scenes == 2
+
+        client.cancel_experiment(made.id)
+        final = {"succeeded", "cached", "failed", "cancelled"}
+        eventually(lambda: all(run.state in final for run in runs_of(client, made.id)))
+        eventually(lambda: len(hosts_alive(client)) == 1)
+        host = psutil.Process(hosts_alive(client)[0])
+        assert host.environ()["VLGLAB_HOME"] == str(home)
+    eventually(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, 5)
+    with Client(service.url, timeout_s=2) as client, pytest.raises(errors.ServiceUnreachable):
+        client.health()
+
+
+def test_the_next_service_of_a_home_finds_what_the_last_one_left(tmp_path: Path) -> None:
+    with LocalService(tmp_path) as service, service.client() as client:
+        client.add_dataset(DATASET)
+    with LocalService(tmp_path) as service, service.client() as client:
+        assert [dataset.name for dataset in client.datasets()] == ["tiny"]
+        service.check()

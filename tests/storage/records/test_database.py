@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+from sqlalchemy import text
+
+from storage.errors import DatabaseError
+from storage.records import database
+from storage.records.database import Database, file_system_of
+
+MOUNTS = """\
+/dev/sda1 / ext4 rw 0 0
+tmpfs /tmp tmpfs rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sdb1 /home/lab/local\\040disk xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/x.db", "ext4"),
+        ("/tmp/x.db", "tmpfs"),
+        ("/tmpfoo/x.db", "ext4"),
+        ("/home/lab/.vlglab/x.db", "nfs4"),
+        ("/home/lab/local disk/x.db", "xfs"),
+    ],
+)
+def test_the_file_system_is_that_of_the_longest_mount_point(path: str, kind: str) -> None:
+    assert file_system_of(Path(path), MOUNTS) == kind
+
+
+@given(st.text(), st.text())
+def test_any_table_of_mounts_can_be_read(path: str, mounts: str) -> None:
+    assert isinstance(file_system_of(Path("/") / path.replace("\0", ""), mounts), str)
+
+
+def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_mounts", lambda: f"server:/x {tmp_path} nfs4 rw 0 0")
+    with pytest.raises(DatabaseError, match=r"network file system \(nfs4\).*local disk"):
+        Database.open(f"sqlite:///{tmp_path / 'x.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://a/b", "sqlite://", "sqlite:///:memory:"])
+def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
+    with pytest.raises(DatabaseError, match=r"expected sqlite:///PATH or postgresql://"):
+        Database.open(url)
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(DatabaseError) as caught:
+        Database.open("mysql://lab:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_sqlite_keeps_a_write_ahead_log_and_foreign_keys(tmp_path: Path) -> None:
+    db = Database.open(f"sqlite:///{tmp_path / 'deeper' / 'x.db'}")
+    with db.read() as session:
+        pragmas = {name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "foreign_keys")}
+    db.close()
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1}
+
+
+def test_tables_that_are_missing_are_named_with_the_command_that_makes_them(empty_database_url: str) -> None:
+    db = Database.open(empty_database_url)
+    with pytest.raises(DatabaseError, match="vlglab db upgrade"), db.read() as session:
+        session.execute(text("SELECT * FROM runs"))
+    db.close()
+
+
+def test_a_database_that_does_not_answer_is_a_database_error() -> None:
+    db = Database.open("postgresql://nobody@127.0.0.1:1/none?connect_timeout=2")
+    with pytest.raises(DatabaseError, match="reachable"), db.read():
+        pass
+    db.close()
+
+
+def test_its_time_is_utc_and_goes_on(db: Database) -> None:
+    first, second = db.now(), db.now()
+    assert first.tzinfo is not None
+    assert first.utcoffset() == timedelta(0)
+    assert first <= second
+    assert abs(datetime.now(UTC) - second) < timedelta(minutes=5)
+
+
+def test_a_failed_write_leaves_nothing(db: Database) -> None:
+    class Stop(Exception):
+        pass
+
+    statement = text("INSERT INTO hosts VALUES ('h1', 'a', 1, 1, '[]', :now, :now, NULL, 0, 0)")
+    with pytest.raises(Stop), db.write() as session:
+        session.execute(statement, {"now": "2026-01-01 00:00:00"})
+        raise Stop
+    with db.read() as session:
+        assert session.scalar(text("SELECT count(*) FROM hosts")) == 0
+
+
+def test_reads_that_turn_into_writes_by_many_threads_lose_nothing(db: Database) -> None:
+    """A counter that every thread reads, then writes: without one writer at a time some steps would be lost."""
+    with db.write() as session:
+        session.execute(text("CREATE TABLE counter (n INTEGER)"))
+        session.execute(text("INSERT INTO counter VALUES (0)"))
+
+    def count() -> None:
+        for _ in range(20):
+            with db.write() as session:
+                n = session.scalar(text("SELECT n FROM counter"))
+                session.execute(text("UPDATE counter SET n = :n"), {"n": int(n or 0) + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with db.read() as session:
+        assert session.scalar(text("SELECT n FROM counter")) == 80

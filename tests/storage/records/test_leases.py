@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from storage.errors import LeaseLost
+from storage.records import artifacts, evaluations, events, hosts, leases, metrics, runs
+from storage.records.artifacts import ArtifactRow
+from storage.records.database import Database
+from storage.records.evaluations import EvaluationRow
+from storage.records.leases import Claim
+from storage.records.runs import Run
+from storage.specs import stages
+
+NewRun = Callable[..., Run]
+Claimed = Callable[..., Claim]
+NewArtifact = Callable[..., ArtifactRow]
+
+LABELS = stages.EmbedLabels(label_set="s3dis13")
+ROW = ArtifactRow("c" * 32, "scenes", "ingest", "scenes", "", "d", 1, 1, 1)
+SCORE = EvaluationRow("ours", "covered", 0.5, 0.6, 10, [])
+
+WRITES: dict[str, dict[str, Any]] = {
+    "start": {"pid": 1, "host": "h", "device": "cpu", "code": {}, "environment": {}},
+    "beat": {"lease_s": 1.0, "progress": {"unit": "scene"}, "rss_bytes": 1},
+    "set_key": {"key": "k"},
+    "release": {"reason": "r"},
+    "append_metrics": {"points": [("loss", 0, 1.0)]},
+    "note": {"message": "m"},
+    "record_artifact": {"artifact": ROW},
+    "record_evaluations": {"artifact_key": "c" * 32, "rows": [SCORE]},
+    "succeed": {"outputs": {}, "cached": False},
+    "fail": {"code": "c", "message": "m", "scene": None},
+    "cancelled": {},
+}
+"""Every function of `leases` that writes under a token, with what else it takes."""
+
+
+def everything(db: Database) -> list[Any]:
+    """All that a run's worker could have changed."""
+    found: list[Any] = []
+    for run in runs.list_runs(db).items:
+        found += [run, events.after(db, run.id), metrics.history(db, run.id), evaluations.for_run(db, run.id)]
+    return [*found, artifacts.list_artifacts(db).items]
+
+
+def test_the_table_of_writes_is_whole() -> None:
+    public = {n: f for n, f in inspect.getmembers(leases, inspect.isfunction) if f.__module__ == leases.__name__}
+    assert {n for n, f in public.items() if "token" in inspect.signature(f).parameters and n[0] != "_"} == set(WRITES)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("how", ["lost", "taken over", "succeeded", "failed", "cancelled", "released", "never"])
+def test_a_token_that_no_longer_holds_its_run_writes_nothing(
+    db: Database, claimed: Claimed, host: str, name: str, how: str
+) -> None:
+    claim = claimed(lease_s=-1.0 if how in ("lost", "taken over") else 60.0)
+    if how in ("lost", "taken over"):
+        assert leases.expire(db, max_attempts=3) == [claim.run_id]
+    if how == "taken over":
+        with db.write() as session:
+            runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
+        assert leases.claim(db, host, (), False, 60.0) is not None
+    ends: dict[str, Callable[[], None]] = {
+        "succeeded": lambda: leases.succeed(db, claim.token, {}, cached=False),
+        "failed": lambda: leases.fail(db, claim.token, "c", "m", None),
+        "cancelled": lambda: leases.cancelled(db, claim.token),
+        "released": lambda: leases.release(db, claim.token, "r"),
+    }
+    ends.get(how, lambda: None)()
+    token = "0" * 32 if how == "never" else claim.token
+    before = everything(db)
+    with pytest.raises(LeaseLost):
+        getattr(leases, name)(db, token, **WRITES[name])
+    assert everything(db) == before
+
+
+def test_the_oldest_ready_run_comes_first_unless_another_has_priority(
+    db: Database, host: str, ready_run: NewRun
+) -> None:
+    first, second, urgent = ready_run(), ready_run(), ready_run(priority=5)
+    order = [leases.claim(db, host, (), False, 60.0) for _ in range(4)]
+    assert [claim and claim.run_id for claim in order] == [urgent.id, first.id, second.id, None]
+
+
+def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: str, ready_run: NewRun) -> None:
+    run = ready_run()
+    claim = leases.claim(db, host, (), False, 60.0)
+    assert claim is not None
+    assert (claim.run_id, claim.attempt, claim.stage, claim.gpu) == (run.id, 1, "ingest", None)
+    assert len(claim.token) == 32
+    now = runs.get(db, run.id)
+    assert (now.state, now.attempt) == ("running", 1)
+    assert now.started_at is not None
+    assert leases.living_tokens(db) == {claim.token}
+    leases.release(db, claim.token, "the host stops")
+    assert leases.living_tokens(db) == frozenset()
+    with db.write() as session:
+        runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+    again = leases.claim(db, host, (), False, 60.0)
+    assert again is not None
+    assert again.attempt == 2
+    assert again.token != claim.token
+
+
+def test_with_gpus_a_stage_that_uses_one_waits_for_a_free_one(db: Database, ready_run: NewRun) -> None:
+    host = hosts.register(db, "gpus", 1, 2, [0, 3])
+    extracts = [ready_run(stages.EmbedLabels(label_set="s3dis13")) for _ in range(1)]
+    heavy = stages.Specialize()
+    with db.write() as session:  # two runs of a stage that uses a GPU, older than the one that does not
+        for run in extracts:
+            runs.row_of(session, run.id).priority = -1
+    first, second = (heavy_run(db, heavy) for _ in range(2))
+    one = leases.claim(db, host, (3,), True, 60.0)
+    assert one is not None
+    assert (one.run_id, one.gpu) == (first, 3)
+    two = leases.claim(db, host, (), True, 60.0)
+    assert two is not None
+    assert (two.run_id, two.gpu) == (extracts[0].id, None)
+    assert leases.claim(db, host, (), True, 60.0) is None
+    assert runs.get(db, second).state == "ready"
+
+
+def heavy_run(db: Database, spec: stages.Specialize) -> str:
+    """A ready run without its inputs, which only the claim looks at."""
+    from storage.records.tables import RunRow
+    from storage.keys import new_id
+
+    with db.write() as session:
+        row = RunRow(
+            id=new_id("r"), name="specialize", stage=spec.stage, spec=spec.model_dump(mode="json"), spec_digest="d",
+            state="ready", priority=0, attempt=0, created_at=db_now(session), code={}, environment={},
+            cancel_requested=False, peak_rss_bytes=0,
+        )  # fmt: skip
+        session.add(row)
+        return row.id
+
+
+def db_now(session: Any) -> Any:
+    from storage.records.database import now
+
+    return now(session)
+
+
+def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> None:
+    run_id = heavy_run(db, stages.Specialize())
+    claim = leases.claim(db, host, (), False, 60.0)
+    assert claim is not None
+    assert (claim.run_id, claim.gpu) == (run_id, None)
+
+
+def test_what_a_worker_reports_stands_in_the_run(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    code = {"commit": "abc", "dirty": True, "version": "0.1.0"}
+    leases.start(db, claim.token, pid=42, host="lab", device="cuda:0", code=code, environment={"python": "3.11"})
+    assert leases.beat(db, claim.token, lease_s=9, progress={"unit": "epoch", "done": 1, "total": 4}, rss_bytes=70)
+    run = runs.get(db, claim.run_id)
+    assert (run.host, run.device, run.code, run.environment) == ("lab", "cuda:0", code, {"python": "3.11"})
+    assert run.progress == {"unit": "epoch", "done": 1, "total": 4}
+
+
+def test_a_beat_tells_of_a_cancellation_and_keeps_progress_and_the_peak(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    assert leases.beat(db, claim.token, lease_s=9, progress={"unit": "scene"}, rss_bytes=70) is False
+    runs.request_cancel(db, claim.run_id)
+    assert leases.beat(db, claim.token, lease_s=9, rss_bytes=50) is True
+    run = runs.get(db, claim.run_id)
+    assert (run.progress, run.peak_rss_bytes) == ({"unit": "scene"}, 70)
+
+
+def test_a_beat_renews_a_lease_that_nobody_has_ended(db: Database, claimed: Claimed) -> None:
+    claim = claimed(lease_s=-1.0)
+    leases.beat(db, claim.token, lease_s=60.0)
+    assert leases.expire(db, max_attempts=3) == []
+    assert runs.get(db, claim.run_id).state == "running"
+
+
+def test_a_lost_run_waits_again_and_fails_after_its_attempts(db: Database, host: str, claimed: Claimed) -> None:
+    claim = claimed(lease_s=-1.0)
+    for number in (1, 2, 3):
+        assert runs.get(db, claim.run_id).attempt == number
+        assert leases.expire(db, max_attempts=3) == [claim.run_id]
+        assert leases.expire(db, max_attempts=3) == []
+        run = runs.get(db, claim.run_id)
+        if number < 3:
+            assert run.state == "queued"
+            with db.write() as session:
+                runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+            assert leases.claim(db, host, (), False, -1.0) is not None
+    assert (run.state, run.reason_code) == ("failed", "worker_lost")
+    assert "3 attempts" in (run.reason or "")
+
+
+def test_attempts_that_were_given_back_do_not_count_as_lost(db: Database, host: str, claimed: Claimed) -> None:
+    claim: Claim | None = claimed()
+    for _ in range(5):
+        assert claim is not None
+        leases.release(db, claim.token, "the host stops")
+        with db.write() as session:
+            runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
+        claim = leases.claim(db, host, (), False, -1.0)
+    assert claim is not None
+    leases.expire(db, max_attempts=2)
+    assert runs.get(db, claim.run_id).state == "queued"
+
+
+def test_a_lost_run_that_somebody_cancelled_is_cancelled(db: Database, claimed: Claimed) -> None:
+    claim = claimed(lease_s=-1.0)
+    runs.request_cancel(db, claim.run_id)
+    leases.expire(db, max_attempts=3)
+    assert runs.get(db, claim.run_id).state == "cancelled"
+
+
+def test_a_key_that_another_live_run_has_is_told(db: Database, claimed: Claimed) -> None:
+    first, second = claimed(), claimed()
+    assert leases.set_key(db, first.token, "k" * 32) is None
+    assert leases.set_key(db, second.token, "k" * 32) == first.run_id
+    assert leases.set_key(db, first.token, "k" * 32) == second.run_id
+    leases.release(db, second.token, "waits for the other")
+    assert leases.set_key(db, first.token, "k" * 32) is None
+    assert runs.get(db, second.run_id).key == "k" * 32
+
+
+def test_success_writes_outputs_and_an_artifact_is_recorded_once(
+    db: Database, claimed: Claimed, artifact: NewArtifact
+) -> None:
+    first, second = claimed(), claimed()
+    leases.record_artifact(db, first.token, artifact("a" * 32))
+    leases.record_artifact(db, second.token, artifact("a" * 32, kind="labels"))
+    leases.succeed(db, first.token, {"scenes": "a" * 32}, cached=False)
+    leases.succeed(db, second.token, {"scenes": "a" * 32}, cached=True)
+    row = artifacts.get(db, "a" * 32)
+    assert (row.kind, row.run_id, row.num_points) == ("scenes", first.run_id, 3_000_000_000)
+    one, two = runs.get(db, first.run_id), runs.get(db, second.run_id)
+    assert (one.state, two.state) == ("succeeded", "cached")
+    assert one.outputs == two.outputs == {"scenes": "a" * 32}
+    assert one.ended_at is not None
+
+
+def test_an_output_that_is_not_recorded_cannot_be_given(db: Database, claimed: Claimed) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    claim = claimed()
+    with pytest.raises(IntegrityError):
+        leases.succeed(db, claim.token, {"scenes": "f" * 32}, cached=False)
+    assert runs.get(db, claim.run_id).state == "running"
+
+
+def test_failure_keeps_code_reason_and_scene(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    leases.fail(db, claim.token, "frame_invalid", "frame 3 has no pose", "scene0001_00")
+    run = runs.get(db, claim.run_id)
+    assert (run.state, run.reason_code, run.reason) == ("failed", "frame_invalid", "frame 3 has no pose")
+    assert run.scene == "scene0001_00"
+    assert "frame 3" in events.after(db, run.id)[-1].message
+
+
+def test_metrics_are_overwritten_step_by_step_and_may_be_undefined(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    leases.append_metrics(db, claim.token, [("loss", step, 10.0 - step) for step in range(3)])
+    leases.append_metrics(db, claim.token, [("loss", 2, 1.0), ("loss", 2, 2.0), ("lr", 0, 0.1), ("loss", 3, float("nan"))])
+    leases.append_metrics(db, claim.token, [])
+    points = [(p.name, p.step, p.value) for p in metrics.history(db, claim.run_id, "loss")]
+    assert points == [("loss", 0, 10.0), ("loss", 1, 9.0), ("loss", 2, 2.0), ("loss", 3, None)]
+    assert [p.step for p in metrics.history(db, claim.run_id, "loss", limit=2)] == [2, 3]
+    assert {p.name for p in metrics.history(db, claim.run_id)} == {"loss", "lr"}
+
+
+def test_many_metrics_at_once(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    leases.append_metrics(db, claim.token, [("loss", step, step / 7) for step in range(1234)])
+    found = metrics.history(db, claim.run_id, "loss", limit=5000)
+    assert [p.step for p in found] == list(range(1234))
+    assert found[700].value == 100.0

@@ -1,0 +1,63 @@
+"""Pictures of SynthRooms with their labels, to learn from. Knows no network.
+
+Noise of the sensor is as in the style; depth is not kept, for the encoder sees RGB alone.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.scenes.rooms.cameras import viewpoints
+from workers.scenes.rooms.render import render_view
+from workers.scenes.rooms.room import make_room
+from workers.scenes.rooms.styles import StyleName
+
+SIZE = (320, 240)
+"""Width and height of a picture."""
+
+SEED = 7
+"""Of the series of rooms that are learnt from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """Pictures and what they show."""
+
+    images: NDArray[np.uint8]
+    """(n,240,320,3) RGB."""
+    labels: NDArray[np.int16]
+    """(n,240,320) of S3DIS-13."""
+
+
+def take_pictures(style: StyleName, rooms: int, views: int, processes: int, cache: Path | None = None) -> Pictures:
+    """`views` pictures of each of `rooms` rooms of a style.
+
+    Args:
+        style: the look of the rooms.
+        rooms: how many.
+        views: pictures a room.
+        processes: how many render at a time.
+        cache: an .npz file that is read where it exists, and written where not; None keeps nothing.
+    """
+    if cache is not None and cache.is_file():
+        with np.load(cache) as kept:
+            return Pictures(kept["images"], kept["labels"])
+    with ProcessPoolExecutor(processes) as pool:
+        taken = list(pool.map(partial(_pictures_of, style, views), range(rooms)))
+    pictures = Pictures(np.concatenate([t.images for t in taken]), np.concatenate([t.labels for t in taken]))
+    if cache is not None:
+        np.savez(cache, images=pictures.images, labels=pictures.labels)
+    return pictures
+
+
+def _pictures_of(style: StyleName, views: int, index: int) -> Pictures:
+    room = make_room("offices", style, SEED, "train", index)
+    cameras = viewpoints(room, views, room.rng("cameras"))
+    seen = [render_view(room, camera, *SIZE, room.rng("picture", k)) for k, camera in enumerate(cameras)]
+    return Pictures(np.stack([view.rgb for view in seen]), np.stack([view.labels for view in seen]))

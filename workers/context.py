@@ -1,0 +1,246 @@
+"""What a stage sees of the world: its spec, its inputs by port, outputs to publish, and a line back to whoever asked.
+
+A stage reads and writes only through its context. The context knows the store; it knows neither SQL nor HTTP, and
+nothing of where the run runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from storage import keys
+from storage.artifacts import kinds
+from storage.artifacts.store import (
+    WHOLE,
+    ArtifactManifest,
+    ArtifactStore,
+    PartEntry,
+    PartReader,
+    PartWriter,
+    scene_of,
+)
+from storage.errors import NotFound, PointOrderMismatch, SpecInvalid
+from storage.specs.parts import Split
+from storage.specs.spec import StageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RawDataset:
+    """A registered dataset, as a stage that reads raw scenes needs it."""
+
+    name: str
+    kind: str
+    root: Path
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run may use of the machine it is on."""
+
+    device: str = "cpu"
+    """A torch device, such as `cpu` or `cuda:0`."""
+    threads: int = 1
+    scratch: Path = Path("scratch")
+    """Where this run keeps what it needs to resume; it outlives the process."""
+    cache: Path = Path("cache")
+    """Where anything may be kept that can be computed again, such as file digests."""
+
+
+class Reporter(Protocol):
+    """The line back. Its methods return quickly; they may raise RunStopped."""
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Records one point of a metric's history."""
+
+    def progress(self, **progress: Any) -> None:
+        """Replaces the run's progress: unit, done, total, and where known loss, eta_s, message."""
+
+    def note(self, message: str) -> None:
+        """Adds a line to the run's events, for people."""
+
+    def check(self) -> None:
+        """Raises RunCancelled or LeaseLost when the run must stop."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One run, as its stage sees it."""
+
+    spec: StageSpec
+    store: ArtifactStore
+    token: str
+    inputs: Mapping[str, ArtifactManifest]
+    """Input name -> manifest of the artifact behind it; the dict holds `predictions.<name>` for a port of several."""
+    reporter: Reporter
+    machine: Machine
+    dataset: RawDataset | None = None
+    external: Mapping[str, str] = field(default_factory=dict)
+    """Digests of inputs that lie outside the store; they enter the keys."""
+    published: dict[str, ArtifactManifest] = field(default_factory=dict)
+    """Output -> manifest, of what this run has published."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Output -> digest of its manifest."""
+    _parts: dict[str, list[PartEntry]] = field(default_factory=dict)
+
+    # ---- inputs
+
+    def artifact(self, port: str) -> ArtifactManifest:
+        """The artifact behind a port.
+
+        Raises:
+            NotFound: the run was given none.
+        """
+        if port not in self.inputs:
+            raise NotFound(f"the run has no input {port!r}; it has: {', '.join(sorted(self.inputs)) or 'none'}")
+        return self.inputs[port]
+
+    def named(self, port: str) -> dict[str, ArtifactManifest]:
+        """Name -> artifact, for a port that takes several."""
+        return {k.partition(".")[2]: v for k, v in self.inputs.items() if k.partition(".")[0] == port and "." in k}
+
+    def scenes(self, port: str, splits: Sequence[Split]) -> list[str]:
+        """Ids of an input's scenes that are in one of the splits. Opens none of them."""
+        of = self.artifact(port).attributes.get("splits", {})
+        return [scene for scene in self.artifact(port).scenes if of.get(scene) in splits]
+
+    def open(self, manifest: ArtifactManifest, scene: str = WHOLE) -> PartReader:
+        """One scene of an artifact, or its only part.
+
+        Raises:
+            NotFound: the artifact has no such scene, or its part is gone from the store.
+        """
+        entry = scene_of(manifest, scene)
+        part = None if entry is None else self.store.part(entry.key)
+        if part is None:
+            raise NotFound(
+                f"the {manifest.kind} artifact {manifest.key} has no part for scene {scene!r}; "
+                "run the stage that makes it for this split",
+                scene=scene or None,
+            )
+        return part
+
+    def open_for(self, port: str, scene: str, points: PartReader) -> PartReader:
+        """One scene of an input that is stored per point, checked against the points it will be read with.
+
+        Raises:
+            PointOrderMismatch: it was made for other points, or for these in another order.
+        """
+        part = self.open(self.artifact(port), scene)
+        check_order(part, points)
+        return part
+
+    # ---- outputs
+
+    @contextmanager
+    def scene_part(
+        self, output: str, scene: str, inputs: Mapping[str, str], *, num_points: int | None = None
+    ) -> Iterator[PartWriter | None]:
+        """A part to write one scene of an output to, or None where the store has it already.
+
+        Args:
+            output: name of the output.
+            scene: scene id, or WHOLE where the kind is not scene-wise.
+            inputs: what this scene is made from: port -> part key or content digest.
+            num_points: points of the scene, for the manifest.
+        """
+        self.reporter.check()
+        kind = self.spec.outputs[output]
+        if kinds.KINDS[kind].scene_wise:
+            key = keys.scene_key(self.spec, output, {**inputs, "scene": scene})
+        else:
+            key = keys.artifact_key(self.spec, f"{output}/part", inputs)
+        if self.store.entry(key) is None:
+            with self.store.write_part(key, kind=kind, scene=scene, token=self.token) as part:
+                if num_points is not None:
+                    part.set(num_points=num_points)
+                yield part
+        else:
+            yield None
+        entry = self.store.entry(key)
+        assert entry is not None
+        self._parts.setdefault(output, []).append(entry)
+
+    def publish(self, output: str, **attributes: Any) -> str:
+        """Publishes an output from the parts written so far and returns its key."""
+        manifest = ArtifactManifest(
+            key=keys.artifact_key(self.spec, output, self.input_keys()),
+            kind=self.spec.outputs[output],
+            stage=self.spec.stage,
+            output=output,
+            spec=self.spec.model_dump(mode="json"),
+            inputs=self.input_keys(),
+            parts=tuple(self._parts.get(output, ())),
+            attributes=attributes,
+        )
+        self.reporter.check()
+        self.digests[output] = self.store.publish(manifest, token=self.token)
+        self.published[output] = manifest
+        return manifest.key
+
+    def input_keys(self) -> dict[str, str]:
+        """Input name -> artifact key, or content digest for what lies outside the store."""
+        return {**{name: manifest.key for name, manifest in self.inputs.items()}, **self.external}
+
+    # ---- chance and time
+
+    def rng(self, *purpose: int | str) -> np.random.Generator:
+        """A generator that depends on the spec's seed and on what it is for, and on nothing else.
+
+        Raises:
+            SpecInvalid: the stage has no seed, so it may not draw.
+        """
+        seed = getattr(self.spec, "seed", None)
+        if seed is None:
+            raise SpecInvalid(f"the stage {self.spec.stage!r} draws random numbers but its spec has no seed")
+        words = [int(keys.digest(str(p))[:8], 16) for p in purpose]
+        return np.random.default_rng([int(seed), *words])
+
+    def check(self) -> None:
+        """Raises RunCancelled or LeaseLost when the run must stop; cheap enough to call every step."""
+        self.reporter.check()
+
+
+@dataclass(slots=True)
+class Pace:
+    """Reports progress through a known number of items, with the time left at the pace so far."""
+
+    reporter: Reporter
+    unit: str
+    total: int
+    done: int = 0
+    skipped: int = 0
+    """Items that cost nothing, because an earlier attempt had done them."""
+    _start: float = field(default_factory=time.monotonic)
+
+    def advance(self, *, free: bool = False, **extra: Any) -> None:
+        """Counts one more item; `free` where it was there already; `extra` goes into the progress, such as loss."""
+        self.done += 1
+        self.skipped += free
+        worked = self.done - self.skipped
+        elapsed = time.monotonic() - self._start
+        eta = elapsed / worked * (self.total - self.done) if worked else 0.0
+        self.reporter.progress(unit=self.unit, done=self.done, total=self.total, eta_s=round(eta, 1), **extra)
+        self.reporter.check()
+
+
+def check_order(part: PartReader, points: PartReader) -> None:
+    """Checks that what is stored per point belongs to these points, in this order.
+
+    Raises:
+        PointOrderMismatch: it does not; the error names the scene.
+    """
+    got, expected = part.attributes.get("point_order"), points.attributes.get("point_order")
+    if got != expected:
+        raise PointOrderMismatch(
+            f"scene {points.scene}: part {part.key} was made for points with order digest {got}, the scene's points "
+            f"have {expected}; compute it again from this scene",
+            scene=points.scene,
+        )

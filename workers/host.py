@@ -1,0 +1,124 @@
+"""A worker host: claims ready runs that fit its slots and free GPUs, and starts a process for each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+
+import psutil
+
+from storage.artifacts import choose
+from storage.errors import DatabaseError, InvalidInput
+from storage.records import hosts, leases
+from storage.records.database import Database
+from storage.settings import Settings
+from workers.launchers.launcher import Launcher, Started
+
+log = logging.getLogger("vlglab.host")
+
+BEAT_S = 1.0
+"""Seconds between two rows of the host's heartbeat."""
+STOP_S = 10.0
+"""Seconds that runs get to give themselves back when the host stops."""
+
+
+@dataclass(slots=True)
+class Host:
+    """One machine's worth of slots."""
+
+    db: Database
+    launcher: Launcher
+    config: Settings
+    gpus: tuple[int, ...] = ()
+    running: list[Started] = field(default_factory=list)
+    peak_rss_bytes: int = 0
+    """Most resident memory that this host and all its runs had at one moment, sampled every tick."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def serve(self) -> None:
+        """Claims and starts runs until it is told to stop; then asks its runs to give themselves back."""
+        slots = len(self.gpus) or self.config.slots
+        host_id = hosts.register(self.db, socket.gethostname(), os.getpid(), slots, list(self.gpus))
+        choose.open_store(self.config).sweep(leases.living_tokens(self.db))
+        log.info("host %s: %d slots, GPUs %s", host_id, slots, list(self.gpus) or "none")
+        last_beat = 0.0
+        while not self.stopping.wait(self.config.tick_s):
+            try:
+                self.running = [started for started in self.running if not started.ended()]
+                rss = self._sample()
+                if time.monotonic() - last_beat > BEAT_S:
+                    last_beat = time.monotonic()
+                    hosts.beat(self.db, host_id, rss, self.peak_rss_bytes)
+                self._claim(host_id, slots)
+            except DatabaseError as error:
+                log.warning("the database does not answer: %s", error)
+        self._stop(host_id)
+
+    def _claim(self, host_id: str, slots: int) -> None:
+        """Starts ready runs while there is room."""
+        while len(self.running) < slots:
+            taken = {started.claim.gpu for started in self.running}
+            free = tuple(gpu for gpu in self.gpus if gpu not in taken)
+            claim = leases.claim(self.db, host_id, free, bool(self.gpus), self.config.lease_s)
+            if claim is None:
+                return
+            log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt)
+            self.running.append(self.launcher.start(claim))
+
+    def _sample(self) -> int:
+        """Resident memory of this host and its runs now; keeps the peak."""
+        rss = int(psutil.Process().memory_info().rss) + sum(started.rss_bytes() for started in self.running)
+        self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
+        return rss
+
+    def _stop(self, host_id: str) -> None:
+        for started in self.running:
+            started.terminate()
+        end = time.monotonic() + STOP_S
+        while time.monotonic() < end and not all(started.ended() for started in self.running):
+            time.sleep(0.05)
+        for started in self.running:
+            started.kill()
+        hosts.retire(self.db, host_id)
+        log.info("host %s has stopped", host_id)
+
+
+def find_gpus(setting: str) -> tuple[int, ...]:
+    """GPU indices of this machine: given by hand (`0,1`), none (empty), or looked for (`auto`, by nvidia-smi).
+
+    Raises:
+        InvalidInput: the setting is neither a list of indices nor `auto`.
+    """
+    if setting == "auto":
+        program = shutil.which("nvidia-smi")
+        if program is None:
+            return ()
+        query = [program, "--query-gpu=index", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("nvidia-smi does not answer, so no GPU is used: %s", error)
+            return ()
+        setting = ",".join(done.stdout.split())
+    try:
+        return tuple(sorted({int(index) for index in setting.split(",") if index.strip()}))
+    except ValueError as error:
+        raise InvalidInput(f"got VLGLAB_GPUS={setting!r}, expected indices such as 0,1, or auto, or nothing") from error
+
+
+def run_host(config: Settings) -> None:
+    """Serves as a host on this machine until SIGTERM or SIGINT."""
+    from workers.launchers.processes import ProcessLauncher
+
+    db = Database.open(config.resolved_database_url)
+    host = Host(db, ProcessLauncher(config), config, find_gpus(config.gpus))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: host.stopping.set())
+    host.serve()

@@ -1,0 +1,34 @@
+"""The seam between a host and where its runs run: processes here; other places in later steps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from storage.records.leases import Claim
+
+
+class Started(Protocol):
+    """A run that has been started somewhere."""
+
+    @property
+    def claim(self) -> Claim:
+        """What was claimed."""
+
+    def ended(self) -> bool:
+        """True once it no longer runs."""
+
+    def rss_bytes(self) -> int:
+        """Resident memory of its processes now; 0 where it is not known."""
+
+    def terminate(self) -> None:
+        """Asks it to stop and to give its run back."""
+
+    def kill(self) -> None:
+        """Ends it at once, children included."""
+
+
+class Launcher(Protocol):
+    """Starts claimed runs."""
+
+    def start(self, claim: Claim) -> Started:
+        """Starts one run; the fencing token travels with it."""

@@ -1,0 +1,133 @@
+"""Trains the 3D network, whatever its target: what `distill` and `supervise` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from storage.artifacts.store import WHOLE, PartReader
+from storage.errors import TrainingFailed
+from storage.specs.parts import Network, Training
+from workers.context import Context
+from workers.learning.fit import Job, fit
+from workers.learning.samples import Sample, make_sample
+from workers.nets import checkpoints
+from workers.nets.minkunet import MinkUNet
+from workers.sparse.choose import choose_engine
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the network is taught."""
+
+    scenes: list[str]
+    target: Callable[[str, PartReader], PartReader]
+    """Scene id and its `scenes` part -> the part that holds its targets."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """(T,D) embeddings of the voxels that have a target, and (T,...) the targets -> a scalar."""
+    dimension: int
+    network: Network
+    training: Training
+    voxel_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several samples as the network takes them."""
+
+    coordinates: Tensor
+    """(V,4) batch index and voxel coordinates."""
+    colours: Tensor
+    rows: Tensor
+    targets: Tensor
+
+
+def train_network(context: Context, lesson: Lesson, inputs: dict[str, str]) -> None:
+    """Trains and publishes the output `network`.
+
+    Args:
+        context: the run.
+        lesson: what is taught.
+        inputs: port -> artifact key, of everything that the network is made from.
+
+    Raises:
+        TrainingFailed: no scene to train on, a scene without a single target, a loss that is not finite.
+    """
+    if not lesson.scenes:
+        raise TrainingFailed("there is no scene in the split 'train' to train on; check the dataset's splits")
+    with context.scene_part("network", WHOLE, inputs) as part:
+        if part is not None:
+            _train(context, lesson, part.path(checkpoints.FILE))
+            part.set(what="network", arch=lesson.network.arch, voxel_m=lesson.voxel_m, dimension=lesson.dimension)
+    context.publish("network", voxel_m=lesson.voxel_m, dimension=lesson.dimension, train_scenes=lesson.scenes)
+
+
+def _train(context: Context, lesson: Lesson, path: Path) -> None:
+    torch.manual_seed(int(context.rng("weights").integers(2**31)))
+    device = torch.device(context.machine.device)
+    model = MinkUNet(3, lesson.dimension, lesson.network.arch, choose_engine(lesson.network.engine)).to(device)
+    training = lesson.training
+    order_length = len(lesson.scenes) * training.repeats
+    batch_size = min(training.optimiser.batch_size, order_length)
+
+    def batches(epoch: int) -> Iterator[object]:
+        order = context.rng("order", epoch).permutation(order_length) % len(lesson.scenes)
+        for start in range(0, order_length - batch_size + 1, batch_size):
+            chosen = [
+                _sample(context, lesson, lesson.scenes[scene], epoch, start + i)
+                for i, scene in enumerate(order[start : start + batch_size])
+            ]
+            yield collate(chosen, device)
+
+    def loss(batch: object) -> Tensor:
+        given = cast(Batch, batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+            embeddings = model(given.coordinates, given.colours)
+        return lesson.loss(embeddings.float()[given.rows], given.targets)
+
+    fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss))
+    checkpoints.save(
+        path,
+        model.state_dict(),
+        what="network",
+        network=lesson.network.model_dump(),
+        dimension=lesson.dimension,
+        voxel_m=lesson.voxel_m,
+    )
+
+
+def _sample(context: Context, lesson: Lesson, scene: str, epoch: int, position: int) -> Sample:
+    """One scene's sample; a crop without a target is drawn again from the whole scene."""
+    points = context.open(context.artifact("scenes"), scene)
+    target = lesson.target(scene, points)
+    for attempt in range(4):
+        training = lesson.training if attempt < 3 else lesson.training.model_copy(update={"crop_voxels": None})
+        rng = context.rng("sample", epoch, position, attempt)
+        sample = make_sample(points, target, lesson.voxel_m, training, rng)
+        if len(sample.rows):
+            return sample
+    raise TrainingFailed(
+        f"scene {scene} has not one voxel with a target: no view covers it, or its labels are all ignored", scene=scene
+    )
+
+
+def collate(samples: list[Sample], device: torch.device) -> Batch:
+    """Several samples as one batch; rows of targets count through the batch."""
+    coordinates, rows, first = [], [], 0
+    for index, sample in enumerate(samples):
+        batch_column = np.full((len(sample.coordinates), 1), index, np.int32)
+        coordinates.append(np.concatenate([batch_column, sample.coordinates], axis=1))
+        rows.append(sample.rows + first)
+        first += len(sample.coordinates)
+    return Batch(
+        torch.from_numpy(np.concatenate(coordinates)).to(device),
+        torch.from_numpy(np.concatenate([s.colours for s in samples])).to(device),
+        torch.from_numpy(np.concatenate(rows)).to(device),
+        torch.from_numpy(np.concatenate([s.targets for s in samples])).to(device),
+    )

@@ -1,0 +1,211 @@
+"""One run in one process: hold the lease, compute the key, run the stage, publish, report.
+
+What this process writes it writes under its fencing token; once fenced off it writes nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from storage import keys
+from storage.artifacts import choose
+from storage.artifacts.store import ArtifactManifest, ArtifactStore
+from storage.errors import LeaseLost, NotFound, RunCancelled, RunStopped, VlglabError
+from storage.records import artifacts, datasets, leases, runs
+from storage.records.artifacts import ArtifactRow
+from storage.records.database import Database
+from storage.records.evaluations import EvaluationRow
+from storage.settings import Settings
+from storage.specs import stages
+from workers.context import Context, Machine, RawDataset
+from workers.line import Line
+from workers.stages import table
+
+log = logging.getLogger("vlglab.run")
+
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors", "pillow")
+
+
+def run_once(run_id: str, token: str, config: Settings) -> int:
+    """Runs a claimed run to its end.
+
+    Returns:
+        The process's exit status: 0 when the run ended well or was given back, 1 when it failed, 3 when it was
+        stopped or fenced off.
+    """
+    db = Database.open(config.resolved_database_url)
+    store = choose.open_store(config)
+    line = Line(db, token, config)
+    signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
+    device = os.environ.get("VLGLAB_DEVICE", "cpu")
+    try:
+        leases.start(
+            db, token, pid=os.getpid(), host=socket.gethostname(), device=device, code=code_version(),
+            environment=environment(),
+        )  # fmt: skip
+        with line:
+            _work(runs.get(db, run_id), db, store, line, device, config)
+    except LeaseLost as error:
+        log.warning("fenced off: %s", error)
+        return 3
+    except RunCancelled:
+        leases.cancelled(db, token)
+        return 3
+    except RunStopped as error:
+        leases.release(db, token, error.message)
+        return 3
+    except Exception as error:
+        return _failed(db, token, error)
+    return 0
+
+
+def _failed(db: Database, token: str, error: Exception) -> int:
+    """Records why the run failed, in words for its users; the traceback goes to its log."""
+    log.exception("the run failed")
+    known = isinstance(error, VlglabError)
+    code = error.code if isinstance(error, VlglabError) else "internal_error"
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    try:
+        leases.fail(db, token, code, message, getattr(error, "scene", None))
+    except LeaseLost as lost:
+        log.warning("fenced off: %s", lost)
+    return 1
+
+
+def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device: str, config: Settings) -> None:
+    """Computes the key, and the stage where nothing of that key is published."""
+    spec = stages.parse(run.spec)
+    stage = table.load(spec.stage)
+    scratch = config.store_path / "resume" / run.id
+    context = Context(
+        spec=spec,
+        store=store,
+        token=line.token,
+        inputs=_inputs(run, store),
+        reporter=line,
+        machine=Machine(device, _threads(config), scratch, config.home_path / "cache"),
+        dataset=_dataset(run, db),
+    )
+    context.external = stage.external_inputs(context)
+    holder = leases.set_key(db, line.token, keys.artifact_key(spec, "", context.input_keys()))
+    if holder is not None:
+        raise RunStopped(f"{holder} is computing the same artifact; waiting for it")
+    outputs = {name: keys.artifact_key(spec, name, context.input_keys()) for name in spec.outputs}
+    if outputs.keys() and artifacts.exists(db, outputs.values()) == set(outputs.values()):
+        line.flush()
+        leases.succeed(db, line.token, outputs, cached=True)
+        return
+    stage.run(context)
+    line.flush()
+    for name, manifest in context.published.items():
+        _record(db, line.token, run, manifest, context.digests[name])
+    leases.succeed(db, line.token, {name: m.key for name, m in context.published.items()}, cached=False)
+    _forget(scratch)
+
+
+def _record(db: Database, token: str, run: runs.Run, manifest: ArtifactManifest, digest: str) -> None:
+    """Makes a published artifact visible."""
+    attributes = {k: v for k, v in manifest.attributes.items() if k != "scores"}
+    leases.record_artifact(
+        db,
+        token,
+        ArtifactRow(
+            key=manifest.key,
+            kind=manifest.kind,
+            stage=manifest.stage,
+            output=manifest.output,
+            run_id=run.id,
+            manifest_digest=digest,
+            num_bytes=sum(part.num_bytes for part in manifest.parts),
+            num_scenes=len(manifest.scenes),
+            num_points=sum(part.num_points for part in manifest.parts),
+            attributes=attributes,
+        ),
+    )
+    scores = manifest.attributes.get("scores")
+    if scores:
+        leases.record_evaluations(db, token, manifest.key, [EvaluationRow(**row) for row in scores])
+
+
+def _inputs(run: runs.Run, store: ArtifactStore) -> dict[str, ArtifactManifest]:
+    """Input name -> manifest.
+
+    Raises:
+        NotFound: an input's artifact is no longer in the store.
+    """
+    found = {}
+    for name, state in run.inputs.items():
+        key = state["artifact_key"]
+        manifest = None if key is None else store.manifest(key)
+        if manifest is None:
+            raise NotFound(f"the input {name!r} (artifact {key}) is not in the store; run the stage that makes it again")
+        found[name] = manifest
+    return found
+
+
+def _dataset(run: runs.Run, db: Database) -> RawDataset | None:
+    if run.dataset is None:
+        return None
+    row = datasets.get(db, run.dataset)
+    return RawDataset(row.name, row.kind, Path(row.path), row.options)
+
+
+def _threads(config: Settings) -> int:
+    return config.threads or len(os.sched_getaffinity(0))
+
+
+def _forget(scratch: Path) -> None:
+    """Removes what was kept for resuming a run that has ended well."""
+    if scratch.is_dir():
+        for file in scratch.iterdir():
+            file.unlink(missing_ok=True)
+        scratch.rmdir()
+
+
+def code_version() -> dict[str, Any]:
+    """The version of vlglab, and where it runs from a checkout, its commit and whether that was changed."""
+    found: dict[str, Any] = {"commit": None, "dirty": None}
+    try:
+        found["version"] = metadata.version("vlglab")
+    except metadata.PackageNotFoundError:
+        found["version"] = "unknown"
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return found
+    try:
+        found["commit"] = _git(root, "rev-parse", "HEAD")
+        found["dirty"] = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.info("git does not answer: %s", error)
+    return found
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def environment() -> dict[str, Any]:
+    """What the results may depend on besides the code: Python, platform, threads, versions of packages."""
+    versions = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "packages": versions,
+    }

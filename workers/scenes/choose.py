@@ -1,0 +1,63 @@
+"""Which source of scenes a dataset's kind names. The only place that knows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage import labels
+from storage.errors import SpecInvalid, UnknownName
+from storage.specs.parts import DepthFusion, RgbdOptions, SynthRoomsOptions
+from workers.scenes.rgbd import RgbdSource
+from workers.scenes.scene import SceneSource
+from workers.scenes.synthrooms import SynthRoomsSource
+
+KINDS = ("synthrooms", "rgbd")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What it takes to open a dataset."""
+
+    kind: str
+    """One of KINDS."""
+    options: SynthRoomsOptions | RgbdOptions
+    root: Path
+    """The dataset's folder."""
+    label_set: str
+    """Name of a label set."""
+    fusion: DepthFusion
+    cache_dir: Path
+    """Where digests of files are remembered."""
+    threads: int = 1
+    """Processes that may make rooms."""
+
+
+def open_source(opening: Opening, progress: Callable[[int, int], None] | None = None) -> SceneSource:
+    """The source of a dataset's scenes; SynthRooms makes its rooms on first use.
+
+    Args:
+        opening: the dataset.
+        progress: told (rooms made, rooms in all) while rooms are made; may raise to stop.
+
+    Raises:
+        UnknownName: no such kind or label set.
+        SpecInvalid: options of another kind.
+        DatasetInvalid: a label set that the dataset does not have.
+    """
+    label_set = labels.label_set(opening.label_set)
+    if opening.kind == "synthrooms" and isinstance(opening.options, SynthRoomsOptions):
+        return SynthRoomsSource(
+            opening.root,
+            opening.options,
+            label_set,
+            opening.cache_dir,
+            threads=opening.threads,
+            progress=progress,
+        )
+    if opening.kind == "rgbd" and isinstance(opening.options, RgbdOptions):
+        return RgbdSource(opening.root, opening.options, label_set, opening.fusion, opening.cache_dir)
+    if opening.kind not in KINDS:
+        raise UnknownName.among("kind of dataset", opening.kind, KINDS)
+    raise SpecInvalid(f"got {type(opening.options).__name__} for a dataset of kind {opening.kind!r}")

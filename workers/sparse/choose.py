@@ -1,0 +1,20 @@
+"""Picks the engine that a spec names. The only place that knows which engines there are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workers.sparse.engine import Engine
+from workers.sparse.grid import SortedGrid
+from workers.sparse.torch_engine import TorchEngine
+
+
+def choose_engine(name: Literal["torch"] = "torch") -> Engine[SortedGrid]:
+    """The engine of that name, as in `storage.specs.parts.Network.engine`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "torch":
+        return TorchEngine()
+    raise ValueError(f"got engine {name!r}, expected 'torch'")

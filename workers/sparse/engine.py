@@ -1,0 +1,93 @@
+"""What a sparse tensor is, and what an engine that convolves sparse tensors does.
+
+Semantics are those of MinkowskiEngine 0.5: features live on integer voxel coordinates [batch, x, y, z]; a grid of
+tensor stride s holds multiples of s. The ordering of kernel offsets was read off MinkowskiEngine's source (its kernel
+region walks the first spatial axis fastest); it is not yet confirmed against the running library.
+
+Knows no network, no point cloud and no file.
+
+Legend of shapes: V voxels, C channels, K kernel volume, M channels in, N channels out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
+
+
+class Grid(Protocol):
+    """A set of voxel coordinates at one tensor stride; an engine keeps its kernel maps with it."""
+
+    @property
+    def tensor_stride(self) -> int:
+        """Every coordinate is a multiple of it."""
+
+    @property
+    def num_voxels(self) -> int:
+        """V, the number of voxels."""
+
+
+GridT = TypeVar("GridT", bound=Grid)
+
+
+@dataclass(frozen=True, slots=True)
+class SparseTensor(Generic[GridT]):
+    """Features on the voxels of a grid. Tensors on one grid object share their kernel maps."""
+
+    features: Tensor
+    """(V,C) floating; row i belongs to the grid's voxel i, whatever order the engine keeps voxels in."""
+    grid: GridT
+
+    def with_features(self, features: Tensor) -> SparseTensor[GridT]:
+        """The same voxels with other features, (V,any)."""
+        return SparseTensor(features, self.grid)
+
+
+class Engine(Protocol[GridT]):
+    """Convolves sparse tensors.
+
+    Kernels are (K,M,N); with a kernel size of 1, (M,N). The offset of kernel slice k is, x fastest,
+    ``(k % size, k // size % size, k // size**2)``, from which size // 2 is taken where the size is odd: odd kernels are
+    centred, even ones cover {0, .., size - 1}, all times the tensor stride of the finer grid.
+    """
+
+    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor[GridT]:
+        """A sparse tensor of stride 1.
+
+        Args:
+            coordinates: (V,4) integer [batch, x, y, z], without duplicates, in any order.
+            features: (V,C) floating, on the same device.
+
+        Raises:
+            ValueError: wrong shapes, no voxel, a duplicate, or coordinates out of the engine's range.
+        """
+
+    def rows(self, x: SparseTensor[GridT]) -> Tensor:
+        """Features (V,C) in the order of the coordinates that were given to `tensor`.
+
+        Raises:
+            ValueError: x lies on a coarser grid.
+        """
+
+    def convolution(
+        self, x: SparseTensor[GridT], kernel: Tensor, kernel_size: int, stride: int = 1
+    ) -> SparseTensor[GridT]:
+        """Sum over offsets of ``x[p + offset] @ kernel[offset]`` at every output voxel p.
+
+        Stride 1 (odd sizes): the output has the input's voxels. Stride 2 (size 2): the output has the voxels
+        ``floor(c / 2s) * 2s`` of the input's coordinates c at tensor stride s; the coarser grid is made once a grid.
+
+        Raises:
+            ValueError: a kernel of another shape, or a size and stride that the engine does not do.
+        """
+
+    def transposed_convolution(
+        self, x: SparseTensor[GridT], kernel: Tensor, kernel_size: int, stride: int, to: GridT
+    ) -> SparseTensor[GridT]:
+        """The exact transpose of the strided convolution from `to` onto x's grid, (K,M,N) with M the channels of x.
+
+        Raises:
+            ValueError: a kernel of another shape, or `to` is not the grid that x's grid was made from.
+        """

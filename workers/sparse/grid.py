@@ -1,0 +1,187 @@
+"""A set of voxels as sorted 64-bit keys, and the kernel maps between such sets.
+
+A key packs [batch, x, y, z] into bit fields, z lowest, each biased to be non-negative; so keys sort as coordinates do,
+a neighbour's key is the key plus a constant, and the voxel of a coarser grid is the key with low bits cleared.
+Knows integers only: no features and no kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+_AXIS_BITS = 17
+_BIAS = 1 << (_AXIS_BITS - 1)
+_MARGIN = 256
+"""Coordinates keep this far from the fields' ends, so that no neighbour's key spills into the next field."""
+_MAX_BATCH = 1 << 12
+_SHIFTS = (2 * _AXIS_BITS, _AXIS_BITS, 0)
+CHUNK = 2048
+"""Pairs that are multiplied at once: enough for a fast product, few enough for their rows to stay in the cache."""
+_SENTINEL = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    """Which input voxel meets which output voxel under each kernel offset."""
+
+    sources: tuple[Tensor, ...]
+    """One (P_k,) int64 an offset: rows of the input."""
+    targets: tuple[Tensor, ...]
+    """One (P_k,) int64 an offset: rows of the output, ascending and without duplicates."""
+    num_sources: int
+    num_targets: int
+    centre: int | None
+    """The offset that maps every voxel to itself, where there is one."""
+
+    @cached_property
+    def chunks(self) -> tuple[tuple[int, Tensor, Tensor], ...]:
+        """(offset, sources, targets) of at most CHUNK pairs each, all pairs but the centre's."""
+        return tuple(
+            (k, part, target)
+            for k, (sources, targets) in enumerate(zip(self.sources, self.targets, strict=True))
+            if k != self.centre and sources.numel()
+            for part, target in zip(torch.split(sources, CHUNK), torch.split(targets, CHUNK), strict=True)
+        )
+
+    def transposed(self) -> KernelMap:
+        """The map of the transposed convolution."""
+        return self._transposed
+
+    @cached_property
+    def _transposed(self) -> KernelMap:
+        turned = KernelMap(self.targets, self.sources, self.num_targets, self.num_sources, self.centre)
+        turned.__dict__["chunks"] = tuple((k, target, part) for k, part, target in self.chunks)
+        return turned
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs of voxels meet, over all offsets."""
+        return sum(int(rows.numel()) for rows in self.sources)
+
+
+class SortedGrid:
+    """Voxels of one tensor stride in the order of their keys, with the coarser grid and the kernel maps made so far."""
+
+    def __init__(self, keys: Tensor, tensor_stride: int, order: Tensor | None = None) -> None:
+        """Holds keys (V,) int64, ascending; `order` (V,) are the caller's rows, None where they are the grid's own."""
+        self.keys = keys
+        self.order = order
+        self._tensor_stride = tensor_stride
+        self._maps: dict[int, KernelMap] = {}
+        self._coarser: SortedGrid | None = None
+        self._down: KernelMap | None = None
+
+    @property
+    def tensor_stride(self) -> int:
+        """Every coordinate is a multiple of it."""
+        return self._tensor_stride
+
+    @property
+    def num_voxels(self) -> int:
+        """V, the number of voxels."""
+        return int(self.keys.numel())
+
+    def coordinates(self) -> Tensor:
+        """(V,4) int64 [batch, x, y, z]."""
+        fields = [(self.keys >> shift & (1 << _AXIS_BITS) - 1) - _BIAS for shift in _SHIFTS]
+        return torch.stack([self.keys >> 3 * _AXIS_BITS, *fields], dim=1)
+
+    def neighbour_map(self, kernel_size: int) -> KernelMap:
+        """The map of a centred convolution of an odd size, made once."""
+        if kernel_size not in self._maps:
+            self._maps[kernel_size] = _neighbour_map(self.keys, kernel_size, self._tensor_stride)
+        return self._maps[kernel_size]
+
+    def coarser(self) -> SortedGrid:
+        """The grid of twice the stride, made once."""
+        if self._coarser is None:
+            self._coarser, self._down = _coarsen(self.keys, self._tensor_stride)
+        return self._coarser
+
+    def down_map(self) -> KernelMap:
+        """The map of the 2x2x2 convolution of stride 2 onto the coarser grid, made once."""
+        self.coarser()
+        assert self._down is not None
+        return self._down
+
+
+def grid_of(coordinates: Tensor) -> SortedGrid:
+    """The grid of stride 1 of (V,4) integer coordinates [batch, x, y, z] in any order.
+
+    Raises:
+        ValueError: wrong shape or type, no voxel, a duplicate, or a coordinate out of range.
+    """
+    keys = pack(coordinates)
+    if keys.numel() > 1 and bool((keys[1:] <= keys[:-1]).any()):
+        keys, order = torch.sort(keys)
+        if bool((keys[1:] == keys[:-1]).any()):
+            raise ValueError("got duplicate voxel coordinates, expected each once; voxelize the points first")
+        return SortedGrid(keys, 1, order)
+    return SortedGrid(keys, 1)
+
+
+def pack(coordinates: Tensor) -> Tensor:
+    """Keys (V,) int64 of (V,4) integer coordinates.
+
+    Raises:
+        ValueError: wrong shape or type, no voxel, or a coordinate out of range.
+    """
+    if coordinates.dim() != 2 or coordinates.shape[1] != 4 or coordinates.is_floating_point():
+        raise ValueError(
+            f"got coordinates of shape {tuple(coordinates.shape)} and {coordinates.dtype}, "
+            "expected (V,4) integers [batch, x, y, z]"
+        )
+    if coordinates.shape[0] == 0:
+        raise ValueError("got no voxels, expected at least one; leave empty scenes out")
+    columns = coordinates.to(torch.int64)
+    low, high = columns.amin(0).tolist(), columns.amax(0).tolist()
+    limit = _BIAS - _MARGIN
+    if low[0] < 0 or high[0] >= _MAX_BATCH or min(low[1:]) < -limit or max(high[1:]) >= limit:
+        raise ValueError(
+            f"got coordinates from {low} to {high}, expected batch in [0, {_MAX_BATCH}) and axes in "
+            f"[-{limit}, {limit}); move the scene nearer to its origin or use larger voxels"
+        )
+    keys = columns[:, 0] << 3 * _AXIS_BITS
+    for axis, shift in enumerate(_SHIFTS, start=1):
+        keys = keys + (columns[:, axis] + _BIAS << shift)
+    return keys
+
+
+def _neighbour_map(keys: Tensor, size: int, stride: int) -> KernelMap:
+    """One binary search a column of offsets along z, half of the columns: the mirrored offset has the mirrored map."""
+    reach, volume, num = size // 2, size**3, int(keys.numel())
+    everyone = torch.arange(num, device=keys.device)
+    sources: list[Tensor] = [everyone] * volume
+    targets: list[Tensor] = [everyone] * volume
+    padded = torch.cat([keys, keys.new_full((1,), _SENTINEL)])
+    for dx in range(reach + 1):
+        for dy in range(-reach if dx else 0, reach + 1):
+            first = 1 if dx == dy == 0 else -reach
+            wanted = keys + stride * ((dx << _SHIFTS[0]) + (dy << _SHIFTS[1]) + first)
+            place = torch.searchsorted(keys, wanted)
+            for dz in range(first, reach + 1):
+                hit = padded[place] == wanted
+                here = hit.nonzero().squeeze(1)
+                there = place[here]
+                k = (dx + reach) + size * (dy + reach) + size * size * (dz + reach)
+                sources[k], targets[k] = there, here
+                sources[volume - 1 - k], targets[volume - 1 - k] = here, there
+                place, wanted = place + hit, wanted + stride
+    return KernelMap(tuple(sources), tuple(targets), num, num, volume // 2)
+
+
+def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
+    """The grid of twice the stride, and the 2x2x2 map onto it: every voxel meets its parent under one offset."""
+    low = sum(stride << shift for shift in _SHIFTS)
+    parents, parent = torch.unique(keys & ~low, return_inverse=True)
+    offset = sum((keys // (stride << shift) & 1) << axis for axis, shift in enumerate(_SHIFTS))
+    assert isinstance(offset, Tensor)
+    sources = tuple((offset == k).nonzero().squeeze(1) for k in range(8))
+    targets = tuple(parent[rows] for rows in sources)
+    return SortedGrid(parents, 2 * stride), KernelMap(
+        sources, targets, int(keys.numel()), int(parents.numel()), None
+    )

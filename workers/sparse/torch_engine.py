@@ -1,0 +1,102 @@
+"""The default engine: sorted keys, searched kernel maps and gather-GEMM-scatter, all in PyTorch.
+
+Runs on CPU and, by the same operations, on a GPU (that path is not yet confirmed on one). Knows no network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from workers.sparse.engine import SparseTensor
+from workers.sparse.gather_gemm import gather_gemm_scatter
+from workers.sparse.grid import SortedGrid, grid_of
+
+
+class TorchEngine:
+    """An `Engine` over `SortedGrid`; holds no state, so one serves all networks and threads."""
+
+    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor[SortedGrid]:
+        """See `Engine.tensor`; rows are kept in the order of the voxels' keys."""
+        grid = grid_of(coordinates)
+        if features.dim() != 2 or features.shape[0] != grid.num_voxels or not features.is_floating_point():
+            raise ValueError(
+                f"got features of shape {tuple(features.shape)} and {features.dtype}, "
+                f"expected floats of shape ({grid.num_voxels}, channels), a row a coordinate"
+            )
+        if grid.order is None:
+            return SparseTensor(features, grid)
+        return SparseTensor(permute_rows(features, grid.order), grid)
+
+    def rows(self, x: SparseTensor[SortedGrid]) -> Tensor:
+        """See `Engine.rows`."""
+        if x.grid.tensor_stride != 1:
+            raise ValueError(
+                f"got a tensor of stride {x.grid.tensor_stride}, expected 1; "
+                "transpose-convolve it back to the voxels given"
+            )
+        return x.features if x.grid.order is None else permute_rows(x.features, torch.argsort(x.grid.order))
+
+    def convolution(
+        self, x: SparseTensor[SortedGrid], kernel: Tensor, kernel_size: int, stride: int = 1
+    ) -> SparseTensor[SortedGrid]:
+        """See `Engine.convolution`."""
+        if kernel_size == stride == 1:
+            _check(kernel, kernel_size, x)
+            return x.with_features(x.features @ kernel)
+        _check(kernel, kernel_size, x)
+        if stride == 1 and kernel_size % 2 == 1:
+            return x.with_features(gather_gemm_scatter(x.features, kernel, x.grid.neighbour_map(kernel_size)))
+        if stride == kernel_size == 2:
+            features = gather_gemm_scatter(x.features, kernel, x.grid.down_map())
+            return SparseTensor(features, x.grid.coarser())
+        raise ValueError(
+            f"got kernel size {kernel_size} with stride {stride}, expected an odd size with 1, or 2 with 2"
+        )
+
+    def transposed_convolution(
+        self, x: SparseTensor[SortedGrid], kernel: Tensor, kernel_size: int, stride: int, to: SortedGrid
+    ) -> SparseTensor[SortedGrid]:
+        """See `Engine.transposed_convolution`."""
+        if kernel_size != 2 or stride != 2:
+            raise ValueError(f"got kernel size {kernel_size} with stride {stride}, expected 2 with 2")
+        _check(kernel, kernel_size, x)
+        if to.coarser() is not x.grid:
+            raise ValueError(
+                f"got a grid of stride {to.tensor_stride} to go to, which is not the one that this tensor's grid of "
+                f"stride {x.grid.tensor_stride} was made from; pass the grid of the skip connection"
+            )
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, to.down_map().transposed()), to)
+
+
+def permute_rows(features: Tensor, order: Tensor) -> Tensor:
+    """``features[order]`` for a permutation, whose gradient is a gather too (indexing's would be a slow scatter)."""
+    result = _PermuteRows.apply(features, order)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class _PermuteRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return features.index_select(0, order)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient.index_select(0, torch.argsort(order)), None
+
+
+def _check(kernel: Tensor, kernel_size: int, x: SparseTensor[SortedGrid]) -> None:
+    """Raises ValueError where the kernel's shape does not fit its size and the tensor."""
+    channels = x.features.shape[1]
+    expected = (channels,) if kernel_size == 1 else (kernel_size**3, channels)
+    if kernel.dim() != len(expected) + 1 or tuple(kernel.shape[:-1]) != expected:
+        shape = ", ".join(map(str, (*expected, "out")))
+        raise ValueError(
+            f"got a kernel of shape {tuple(kernel.shape)} for size {kernel_size} and {channels} channels, "
+            f"expected ({shape})"
+        )

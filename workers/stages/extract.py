@@ -1,0 +1,119 @@
+"""Extract: embeds each frame and lifts its pixels to the points that it sees, frame by frame.
+
+Source: section 3.1, 2D embeddings extraction: project, gather, mean over views. Pixels never touch the disk: only the
+embeddings of visible points are gathered, and only their means are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.artifacts.store import PartReader, PartWriter
+from storage.errors import FrameInvalid, NothingVisible
+from storage.specs.stages import Extract
+from workers.context import Context, Pace
+from workers.encoders import choose
+from workers.encoders.encoder import ImageEncoder
+from workers.geometry import camera, lifting, visibility
+from workers.scenes import frames
+from workers.scenes.scene import Frame
+
+
+def external_inputs(context: Context) -> Mapping[str, str]:
+    """The digest of the image encoder's weights."""
+    return {"weights": choose.weights_digest(_spec(context).encoder)}
+
+
+def run(context: Context) -> None:
+    """Writes the 2D-projected embeddings of every scene of the wanted splits.
+
+    Raises:
+        NothingVisible: a scene of which no frame sees a point.
+        FrameInvalid: an image that is not the one that was ingested, or cannot be read.
+    """
+    spec = _spec(context)
+    encoder = choose.image_encoder(spec.encoder, context.machine.threads)
+    scenes = context.scenes("scenes", spec.splits)
+    pace = Pace(context.reporter, "scene", len(scenes))
+    for scene in scenes:
+        points = context.open(context.artifact("scenes"), scene)
+        inputs = {"scenes": points.key, **context.external}
+        with context.scene_part("embeddings", scene, inputs) as part:
+            if part is not None:
+                _lift(context, encoder, points, part)
+        pace.advance(free=part is None)
+    splits = context.artifact("scenes").attributes["splits"]
+    context.publish(
+        "embeddings",
+        splits={scene: splits[scene] for scene in scenes},
+        dimension=encoder.dimension,
+        encoder=spec.encoder.model_dump(),
+        encoder_title=encoder.title,
+        weights_digest=context.external["weights"],
+        lifting=spec.lifting.model_dump(),
+        dataset=context.artifact("scenes").attributes.get("dataset"),
+    )
+
+
+def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: PartWriter) -> None:
+    """Embeds one scene's frames and writes the mean over views of every covered point."""
+    spec = _spec(context)
+    points = scene.array("points")
+    total = lifting.Accumulator(len(points), encoder.dimension)
+    all_frames = frames.frames_from(
+        scene.attributes["frames"], scene.array("intrinsics"), scene.array("camera_to_world")
+    )
+    used = []
+    for frame in all_frames:
+        context.check()
+        try:
+            count = _add_frame(context, encoder, points, frame, total)
+        except FrameInvalid as error:
+            raise FrameInvalid(f"scene {scene.scene}: {error.message}", scene=scene.scene) from error
+        used.append({"frame": frame.name, "image_digest": frame.image_digest, "points": count})
+    lifted = total.mean(dtype=np.float16)
+    if not len(lifted.point_index):
+        raise NothingVisible(
+            f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; check "
+            "that poses are camera-to-world in metres, that depth is in the stated unit, and that both are of this scene",
+            scene=scene.scene,
+        )
+    part.write("embeddings", lifted.embeddings)
+    part.write("point_index", lifted.point_index)
+    part.write("views", lifted.views)
+    part.set(
+        num_points=len(points),
+        num_covered=len(lifted.point_index),
+        point_order=scene.attributes["point_order"],
+        split=scene.attributes["split"],
+        encoder=spec.encoder.model_dump(),
+        encoder_title=encoder.title,
+        weights_digest=context.external["weights"],
+        lifting=spec.lifting.model_dump(),
+        frames=used,
+    )
+
+
+def _add_frame(
+    context: Context, encoder: ImageEncoder, points: NDArray[np.float32], frame: Frame, total: lifting.Accumulator
+) -> int:
+    """Adds what one frame sees; returns how many points it saw."""
+    assert context.dataset is not None
+    options = _spec(context).lifting
+    size = (options.width, options.height)
+    depth_m = frames.read_depth_m(context.dataset.root, frame)
+    intrinsics = camera.scale_intrinsics(frame.intrinsics, frame.image_size, size)
+    seen = visibility.visible(points, depth_m, intrinsics, frame.camera_to_world, options)
+    if not len(seen.point_index):
+        return 0
+    image = frames.read_image(context.dataset.root, frame)
+    total.add(seen.point_index, encoder.embed_pixels(image, seen.rows, seen.columns, size))
+    return len(seen.point_index)
+
+
+def _spec(context: Context) -> Extract:
+    assert isinstance(context.spec, Extract)
+    return context.spec

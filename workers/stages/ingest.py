@@ -1,0 +1,132 @@
+"""Ingest: a raw dataset into `scenes` and, apart, `ground_truth`. Source: section 4.1.
+
+Scene-level labels are the classes present in the ground truth, or what the capture's own list says. Later stages read
+them from `scenes`; the per-point labels go to an artifact of their own, which only evaluation, report and the
+supervised bound may name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from storage import keys
+from storage.errors import DatasetInvalid
+from storage.labels import label_set
+from storage.specs.parts import DATASET_OPTIONS
+from storage.specs.stages import Ingest
+from workers.context import Context, Pace, RawDataset
+from workers.scenes import choose, frames
+from workers.scenes.scene import Scene, SceneRef, SceneSource
+
+
+def external_inputs(context: Context) -> Mapping[str, str]:
+    """The raw dataset's fingerprint: a digest of every scene's id, split and files."""
+    return {"raw": keys.digest([[ref.id, ref.split, ref.fingerprint] for ref in source_of(context).scenes()])}
+
+
+def run(context: Context) -> None:
+    """Reads every scene, one part a scene; scenes that an earlier run ingested are reused."""
+    source = source_of(context)
+    refs = source.scenes()
+    pace = Pace(context.reporter, "scene", len(refs))
+    labelled: dict[str, bool] = {}
+    for ref in refs:
+        labelled[ref.id] = _ingest(context, source, ref)
+        pace.advance()
+    splits = {ref.id: ref.split for ref in refs}
+    names = {"label_set": _spec(context).label_set, "dataset": _dataset(context).name}
+    context.publish("scenes", splits=splits, **names)
+    with_truth = {scene: split for scene, split in splits.items() if labelled[scene]}
+    context.publish("ground_truth", splits=with_truth, **names)
+    if not with_truth:
+        context.reporter.note("the dataset has no per-point ground truth: nothing can be scored")
+
+
+def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
+    """Writes one scene's two parts; returns whether it has ground truth."""
+    inputs = {"raw": ref.fingerprint}
+    scene: Scene | None = None
+    with context.scene_part("scenes", ref.id, inputs) as part:
+        if part is not None:
+            scene = source.load(ref.id)
+            order = keys.point_order(scene.points_m)
+            part.write("points", scene.points_m)
+            part.write("colours", scene.colours)
+            intrinsics, poses = frames.frame_matrices(scene.frames)
+            part.write("intrinsics", intrinsics)
+            part.write("camera_to_world", poses)
+            part.set(
+                num_points=len(scene.points_m),
+                point_order=order,
+                split=ref.split,
+                label_set=_spec(context).label_set,
+                scene_labels=list(_present(context, scene)),
+                frames=frames.describe_frames(scene.frames),
+                skipped_frames=dict(scene.skipped),
+                has_ground_truth=scene.labels is not None,
+            )
+            for reason, count in scene.skipped.items():
+                context.reporter.note(f"scene {ref.id}: left out {count} frames: {reason}")
+    points = context.store.part(keys.scene_key(context.spec, "scenes", {**inputs, "scene": ref.id}))
+    assert points is not None
+    if not points.attributes["has_ground_truth"]:
+        return False
+    with context.scene_part("ground_truth", ref.id, inputs) as part:
+        if part is not None:
+            labels = (scene or source.load(ref.id)).labels
+            assert labels is not None
+            part.write("labels", labels)
+            part.set(
+                num_points=len(labels),
+                point_order=points.attributes["point_order"],
+                split=ref.split,
+                label_set=_spec(context).label_set,
+            )
+    return True
+
+
+def _present(context: Context, scene: Scene) -> tuple[int, ...]:
+    """The scene-level labels, checked against the label set."""
+    classes = label_set(_spec(context).label_set).classes
+    if not scene.scene_labels:
+        raise DatasetInvalid(
+            f"scene {scene.id}: no scene-level labels; list the classes present in scene_labels.txt", scene=scene.id
+        )
+    if max(scene.scene_labels) >= len(classes) or min(scene.scene_labels) < 0:
+        raise DatasetInvalid(
+            f"scene {scene.id}: got the labels {scene.scene_labels}, expected 0..{len(classes) - 1} of the label set",
+            scene=scene.id,
+        )
+    return scene.scene_labels
+
+
+def _spec(context: Context) -> Ingest:
+    assert isinstance(context.spec, Ingest)
+    return context.spec
+
+
+def _dataset(context: Context) -> RawDataset:
+    assert context.dataset is not None, "a run of a stage that needs a dataset is created with one"
+    return context.dataset
+
+
+def source_of(context: Context) -> SceneSource:
+    """The source that the run's dataset names; SynthRooms makes its rooms on first use."""
+    dataset = _dataset(context)
+
+    def making(done: int, total: int) -> None:
+        context.reporter.progress(unit="room", done=done, total=total, message="making SynthRooms")
+        context.check()
+
+    return choose.open_source(
+        choose.Opening(
+            kind=dataset.kind,
+            options=DATASET_OPTIONS[dataset.kind].model_validate(dataset.options),
+            root=dataset.root,
+            label_set=_spec(context).label_set,
+            fusion=_spec(context).fusion,
+            cache_dir=context.machine.cache,
+            threads=context.machine.threads,
+        ),
+        making,
+    )

@@ -1,0 +1,82 @@
+"""Predict: segments scenes by the 3D network and text alone; no image is read. Source: section 3.4.
+
+Predictions go back from voxels to every point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from storage.artifacts.store import PartReader, PartWriter
+from storage.errors import SpecInvalid
+from storage.specs.parts import Network
+from storage.specs.stages import Predict
+from workers.context import Context, Pace
+from workers.geometry.voxels import voxelize
+from workers.nets import checkpoints
+from workers.nets.minkunet import MinkUNet
+from workers.sparse.choose import choose_engine
+
+
+def run(context: Context) -> None:
+    """Writes a label for every point of every scene of the wanted splits."""
+    spec = context.spec
+    assert isinstance(spec, Predict)
+    text_part = context.open(context.artifact("text_embeddings"))
+    network_part = context.open(context.artifact("network"))
+    text = torch.from_numpy(text_part.array("embeddings"))
+    model, voxel_m = load_network(network_part, context.machine.device)
+    dimension = int(network_part.attributes["dimension"])
+    if dimension != text.shape[1]:
+        raise SpecInvalid(
+            f"the network gives embeddings of {dimension} values, the text embeddings have {text.shape[1]}; "
+            "both must come from the same encoder"
+        )
+    scenes = context.scenes("scenes", spec.splits)
+    pace = Pace(context.reporter, "scene", len(scenes))
+    for scene in scenes:
+        points = context.open(context.artifact("scenes"), scene)
+        inputs = {"scenes": points.key, "network": network_part.key, "text_embeddings": text_part.key}
+        with context.scene_part("labels", scene, inputs) as part:
+            if part is not None:
+                _segment(points, model, voxel_m, text, part)
+        pace.advance(free=part is None)
+    splits = context.artifact("scenes").attributes["splits"]
+    context.publish(
+        "labels",
+        splits={scene: splits[scene] for scene in scenes},
+        label_set=text_part.attributes["label_set"],
+        trained_on=context.artifact("network").attributes.get("train_scenes", []),
+    )
+
+
+def load_network(part: PartReader, device: str) -> tuple[MinkUNet, float]:
+    """The network of a checkpoint, in evaluation mode, and the edge of its voxels in metres."""
+    tensors, about = checkpoints.load(part.file(checkpoints.FILE), expected="network")
+    spec = Network.model_validate(about["network"])
+    model = MinkUNet(3, int(about["dimension"]), spec.arch, choose_engine(spec.engine))
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), float(about["voxel_m"])
+
+
+@torch.inference_mode()
+def _segment(scene: PartReader, model: MinkUNet, voxel_m: float, text: Tensor, part: PartWriter) -> None:
+    """Writes one scene's labels and confidences."""
+    device = next(model.parameters()).device
+    points = scene.array("points")
+    colours = scene.array("colours").astype(np.float32) / 255
+    voxels = voxelize(points, voxel_m)
+    coordinates = np.concatenate([np.zeros((voxels.num_voxels, 1), np.int32), voxels.coordinates], axis=1)
+    features = voxels.mean(colours) * 2 - 1
+    embeddings = model(torch.from_numpy(coordinates).to(device), torch.from_numpy(features).to(device))
+    share, label = torch.softmax(embeddings @ text.to(device).T, dim=1).max(dim=1)
+    part.write("labels", label.cpu().numpy().astype(np.int16)[voxels.point_to_voxel])
+    part.write("confidence", share.cpu().numpy().astype(np.float16)[voxels.point_to_voxel])
+    part.set(
+        num_points=len(points),
+        point_order=scene.attributes["point_order"],
+        split=scene.attributes["split"],
+        label_set=scene.attributes["label_set"],
+    )

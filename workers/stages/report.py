@@ -1,0 +1,89 @@
+"""Report: the four-panel picture and coloured point clouds. Source: Fig. 4.
+
+Pictures are files of the artifact; the service only serves them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.artifacts.store import WHOLE, PartReader, PartWriter, scene_of
+from storage.labels import IGNORE, LabelSet, label_set
+from storage.specs.stages import Report
+from workers import figures
+from workers.context import Context, Pace, check_order
+
+TITLES = {"2d_text": "2D projection", "2d_filtered": "2D projection, filtered", "ours": "Ours (3D, no image)"}
+"""What the predictions of the recipe `3dss-vlg` are called in pictures; any other keeps its name."""
+SHOWN = ("2d_text", "ours")
+"""Predictions that get a panel where there are more than two; every prediction gets its PLY files."""
+PICTURE = "segmentation.png"
+
+Pictures = tuple[str, list[NDArray[np.uint8]]]
+
+
+def run(context: Context) -> None:
+    """Publishes `figures`: `segmentation.png` and `<scene>_<what>.ply` files."""
+    spec = context.spec
+    assert isinstance(spec, Report)
+    names = sorted(context.named("predictions"), key=list(TITLES).index if _known(context) else None)
+    shown = [name for name in names if name in SHOWN] or names[:3]
+    scenes = context.scenes("scenes", spec.splits)[: spec.max_scenes]
+    classes = label_set(context.artifact("scenes").attributes["label_set"])
+    has_truth = any(scene in context.artifact("ground_truth").scenes for scene in scenes)
+    pace = Pace(context.reporter, "scene", len(scenes))
+    rows: list[Pictures] = []
+    seen: set[int] = set()
+    with context.scene_part("figures", WHOLE, context.input_keys()) as part:
+        if part is not None:
+            for scene in scenes:
+                rows.append(_draw(context, scene, names, shown, classes, part, seen))
+                pace.advance()
+            titles = ["Input", *(["Ground truth"] if has_truth else []), *(TITLES.get(n, n) for n in shown)]
+            legend = [classes.classes[k] for k in sorted(seen)]
+            figures.panels(rows, titles, legend, classes).save(part.path(PICTURE))
+            part.set(scenes=scenes, predictions=names)
+    context.publish("figures", scenes=scenes, picture=PICTURE)
+
+
+def _known(context: Context) -> bool:
+    return set(context.named("predictions")) <= set(TITLES)
+
+
+def _draw(
+    context: Context,
+    scene: str,
+    names: list[str],
+    shown: list[str],
+    classes: LabelSet,
+    part: PartWriter,
+    seen: set[int],
+) -> Pictures:
+    """One scene's panels; writes its PLY files and adds the classes that appear to `seen`."""
+    scene_part = context.open(context.artifact("scenes"), scene)
+    points, colours = scene_part.array("points"), scene_part.array("colours")
+    layers = {"input": colours}
+    for what, labels in _labels(context, scene, scene_part, names).items():
+        layers[what] = figures.colour_labels(labels, classes)
+        if what == "ground_truth" or what in shown:
+            seen.update(int(k) for k in np.unique(labels) if k != IGNORE)
+    for what, layer in layers.items():
+        figures.write_ply(part.path(f"{scene}_{what}.ply"), points, layer)
+    inside = figures.cut_open(points)
+    drawn = [what for what in ("input", "ground_truth", *shown) if what in layers]
+    return scene, [figures.draw_cloud(points[inside], layers[what][inside]) for what in drawn]
+
+
+def _labels(
+    context: Context, scene: str, scene_part: PartReader, names: list[str]
+) -> dict[str, NDArray[np.int16]]:
+    """The labels of the ground truth, where the scene has one, and of each prediction."""
+    found = {}
+    if scene_of(context.artifact("ground_truth"), scene) is not None:
+        found["ground_truth"] = context.open_for("ground_truth", scene, scene_part).array("labels")
+    for name in names:
+        part = context.open(context.named("predictions")[name], scene)
+        check_order(part, scene_part)
+        found[name] = part.array("labels")
+    return found

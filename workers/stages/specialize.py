@@ -1,0 +1,93 @@
+"""Specialize: trains the ESS adapter on pseudo labels. Source: section 3.2, equation 1; schedule: section 4.2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from storage.artifacts.store import WHOLE
+from storage.errors import PointOrderMismatch, TrainingFailed
+from storage.labels import IGNORE
+from storage.specs.stages import Specialize
+from workers.context import Context
+from workers.learning.fit import Job, fit
+from workers.learning.losses import text_cross_entropy
+from workers.nets import checkpoints
+from workers.nets.adapter import Adapter
+
+
+def run(context: Context) -> None:
+    """Trains on the scenes of the split `train` and publishes the output `adapter`.
+
+    Raises:
+        TrainingFailed: no training scene, a scene without a single labelled point, a loss that is not finite.
+    """
+    scenes = context.scenes("embeddings", ("train",))
+    if not scenes:
+        raise TrainingFailed("there is no scene in the split 'train' to specialise on; check the dataset's splits")
+    dimension = int(context.artifact("embeddings").attributes["dimension"])
+    with context.scene_part("adapter", WHOLE, context.input_keys()) as part:
+        if part is not None:
+            adapter = _train(context, scenes, dimension)
+            path = part.path(checkpoints.FILE)
+            checkpoints.save(
+                path, adapter.state_dict(), what="adapter", adapter=_spec(context).adapter.model_dump(),
+                dimension=dimension,
+            )  # fmt: skip
+            part.set(what="adapter", dimension=dimension)
+    context.publish("adapter", dimension=dimension, train_scenes=scenes)
+
+
+def _train(context: Context, scenes: list[str], dimension: int) -> Adapter:
+    spec = _spec(context)
+    device = torch.device(context.machine.device)
+    torch.manual_seed(int(context.rng("weights").integers(2**31)))
+    text = torch.from_numpy(context.open(context.artifact("text_embeddings")).array("embeddings")).to(device)
+    adapter = Adapter(dimension, spec.adapter).to(device)
+    batch_size = min(spec.optimiser.batch_size, len(scenes))
+
+    def batches(epoch: int) -> Iterator[object]:
+        order = context.rng("order", epoch).permutation(len(scenes))
+        for start in range(0, len(scenes) - batch_size + 1, batch_size):
+            drawn = [_draw(context, scenes[i], epoch) for i in order[start : start + batch_size]]
+            yield (
+                torch.from_numpy(np.concatenate([e for e, _ in drawn])).to(device),
+                torch.from_numpy(np.concatenate([y for _, y in drawn])).to(device),
+            )
+
+    def loss(batch: object) -> Tensor:
+        embeddings, labels = cast(tuple[Tensor, Tensor], batch)
+        return text_cross_entropy(adapter(embeddings.float()), text, labels)
+
+    fit(context, Job(adapter, spec.optimiser, len(scenes) // batch_size, batches, loss))
+    return adapter
+
+
+def _draw(
+    context: Context, scene: str, epoch: int
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float16]], np.ndarray[tuple[int, ...], np.dtype[np.int16]]]:
+    """Random labelled points of a scene: (P,D) embeddings and (P,) labels."""
+    lifted = context.open(context.artifact("embeddings"), scene)
+    pseudo = context.open(context.artifact("labels"), scene)
+    if pseudo.attributes["point_order"] != lifted.attributes["point_order"]:
+        raise PointOrderMismatch(
+            f"scene {scene}: the pseudo labels and the embeddings were made for different points; compute both from "
+            "the same scenes",
+            scene=scene,
+        )
+    labels = pseudo.array("labels")[lifted.array("point_index")]
+    labelled = np.flatnonzero(labels != IGNORE)
+    if not len(labelled):
+        raise TrainingFailed(f"scene {scene} has not one labelled point", scene=scene)
+    count = min(_spec(context).points_per_scene, len(labelled))
+    chosen = np.sort(context.rng("points", epoch, scene).choice(labelled, count, replace=False))
+    return lifted.array("embeddings")[chosen], labels[chosen]
+
+
+def _spec(context: Context) -> Specialize:
+    assert isinstance(context.spec, Specialize)
+    return context.spec

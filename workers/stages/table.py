@@ -1,0 +1,51 @@
+"""Stage name -> the module that runs it: the only list. A module is imported when its stage runs, not before.
+
+A stage module has `run(context)`, and, where its spec is `external`, `external_inputs(context)`: digests of what it
+reads from outside the store, computed without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from storage.errors import UnknownName
+from workers.context import Context
+
+MODULES: Mapping[str, str] = {
+    "ingest": "workers.stages.ingest",
+    "embed_labels": "workers.stages.embed_labels",
+    "extract": "workers.stages.extract",
+    "pseudo_label": "workers.stages.pseudo_label",
+    "specialize": "workers.stages.specialize",
+    "distill": "workers.stages.distill",
+    "supervise": "workers.stages.supervise",
+    "predict": "workers.stages.predict",
+    "evaluate": "workers.stages.evaluate",
+    "report": "workers.stages.report",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The two functions of a stage."""
+
+    run: Callable[[Context], None]
+    external_inputs: Callable[[Context], Mapping[str, str]]
+
+
+def load(name: str) -> Stage:
+    """The stage of that name, its module imported.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if name not in MODULES:
+        raise UnknownName.among("stage", name, MODULES)
+    module = importlib.import_module(MODULES[name])
+    return Stage(module.run, getattr(module, "external_inputs", _nothing))
+
+
+def _nothing(context: Context) -> Mapping[str, str]:
+    return {}
