@@ -1,6 +1,6 @@
 """Times of writing and reading one scene's embeddings, ours against what people use otherwise.
 
-    python benchmarks/store.py [--rows 150000] [--columns 768] [--repeats 3] [--folder DIR]
+    python -m benchmarks.store [--rows 150000] [--columns 768] [--repeats 3] [--folder DIR]
 
 Prints one row a way of storing: medians of seconds and GB/s, the size on disk relative to the values, and the files.
 Reads come from the system's page cache: this measures the formats, not the disk. Values are normal float16 numbers,
@@ -16,7 +16,6 @@ import os
 import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,8 +29,6 @@ import torch
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from storage.artifacts.zarr_store import ZarrStore
 

@@ -178,6 +178,14 @@ class Client:
         following = response.headers.get("X-Next-Offset", "")
         return response.text, int(following) if following.isdigit() else offset + len(response.content)
 
+    def metrics(self, run_id: str, name: str | None = None) -> Sequence[schemas.Metric]:
+        """The history of a run's metrics by rising step; `name` None gives all of them."""
+        return self._get(f"/runs/{run_id}/metrics", schemas.MetricHistory, {"name": name}).items
+
+    def events(self, run_id: str, *, cursor: str = "0") -> Sequence[schemas.Event]:
+        """What happened to a run, oldest first, after the reading that `cursor` came from."""
+        return self._get(f"/runs/{run_id}/events", schemas.EventPage, {"cursor": cursor}).items
+
     def run_evaluations(self, run_id: str) -> Sequence[schemas.Evaluation]:
         """What the predictions that a run evaluated scored."""
         return self._get(f"/runs/{run_id}/evaluations", schemas.EvaluationPage).items

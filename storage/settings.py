@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads a run may use; 0 takes the number of cores.")
     lease_s: float = Field(15.0, gt=0, description="Seconds a run's lease lasts without a heartbeat.")
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between a run's heartbeats.")
-    tick_s: float = Field(0.2, gt=0, description="Seconds between two looks of the planner, or of a host, at the table.")
+    tick_s: float = Field(
+        0.2, gt=0, description="Seconds between two looks of the planner, or of a host, at the table."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts a run gets when its workers are lost.")
 
     @property

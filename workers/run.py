@@ -63,7 +63,7 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
     except RunStopped as error:
         leases.release(db, token, error.message)
         return 3
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return _failed(db, token, error)
     return 0
 
@@ -147,7 +147,9 @@ def _inputs(run: runs.Run, store: ArtifactStore) -> dict[str, ArtifactManifest]:
         key = state["artifact_key"]
         manifest = None if key is None else store.manifest(key)
         if manifest is None:
-            raise NotFound(f"the input {name!r} (artifact {key}) is not in the store; run the stage that makes it again")
+            raise NotFound(
+                f"the input {name!r} (artifact {key}) is not in the store; run the stage that makes it again"
+            )
         found[name] = manifest
     return found
 

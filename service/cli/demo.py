@@ -20,7 +20,7 @@ from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
 from service.cli.watching import follow
 from service.client import Client
-from storage.errors import DatasetInvalid, InvalidInput, NameTaken
+from storage.errors import DatasetInvalid, InvalidInput
 
 RECIPE = "3dss-vlg"
 LOG_LINES = 25
@@ -64,7 +64,7 @@ def _run(options: DemoOptions, home: Path, console: Console) -> int:
     with LocalService(home, roots) as service, service.client() as client:
         _fact(console, "Service", f"{service.url} (its documentation: {service.url}/docs)")
         _fact(console, "Home", str(home))
-        _register(client, dataset)
+        client.add_dataset(dataset)
         experiment = client.submit(experiment_request(options, dataset.name))
         what = "SynthRooms offices" if options.data is None else f"the capture {options.data}"
         _fact(console, "Running", f"{RECIPE} on {what}, experiment {experiment.id}\n")
@@ -137,8 +137,8 @@ def show_results(console: Console, client: Client, experiment_id: str, runs: Seq
     evaluations = client.experiment_evaluations(experiment_id)
     console.print()
     if (statement := scores.without_scores(evaluations)) is not None:
-        console.print(f"No scores: {statement}", markup=False)
-        console.print("The network was trained on the rooms that it then predicted: no room was held out.")
+        console.print(f"No scores: {statement}.".replace("..", "."), markup=False, soft_wrap=True)
+        console.print("The network was trained on the same room that it then predicted: none was held out.")
     else:
         console.print(scores.summary_table(evaluations))
         console.print(scores.class_table(evaluations))
@@ -146,9 +146,8 @@ def show_results(console: Console, client: Client, experiment_id: str, runs: Seq
             "On the held-out rooms. All points: an uncovered point takes the class of the nearest covered one."
         )
     features = client.artifact(by_name["extract"].outputs["embeddings"])
-    console.print(
-        f"2D model: {features.attributes.get('encoder_title', 'the mini encoder, a stand-in')}\n", markup=False
-    )
+    title = features.attributes.get("encoder_title", "the mini encoder, a stand-in")
+    _fact(console, "2D model", f"{title}\n")
     files = client.run_files(by_name["report"].id)
     for file in files:
         if file.name.endswith(".png"):
@@ -186,17 +185,6 @@ def _home(options: DemoOptions) -> Path:
     except OSError as error:
         raise InvalidInput(f"got the home {home}, which cannot be made ({error}); give another with --home") from error
     return home
-
-
-def _register(client: Client, request: schemas.DatasetRequest) -> None:
-    """Registers the dataset, or finds it registered as the same."""
-    try:
-        client.add_dataset(request)
-    except NameTaken:
-        known = next(dataset for dataset in client.datasets() if dataset.name == request.name)
-        same = (known.kind, known.label_set) == (request.kind, request.label_set)
-        if not same or (request.path is not None and known.path != request.path):
-            raise
 
 
 def _shown_command() -> str:

@@ -154,14 +154,15 @@ def _bar(run: Run) -> ProgressBar | str:
 
 
 def _amount(run: Run) -> str:
-    """`done/total unit`, and the run's own message."""
+    """`done/total unit`, and what the run says of itself while it works."""
     progress = run.progress
-    if progress is None or run.state not in {"running", "failed"}:
+    if progress is None:
         return ""
-    counted = (
-        f"{progress.done or 0:g}/{progress.total:g} {progress.unit}".rstrip() if progress.total is not None else ""
-    )
-    return f"{counted}  {progress.message}".strip() if progress.message else counted
+    counted = ""
+    if progress.total is not None:
+        counted = f"{progress.done or 0:g}/{progress.total:g} {progress.unit}".rstrip()
+    working = progress.message if run.state == "running" else None
+    return f"{counted}  {working}".strip() if working else counted
 
 
 def _loss(run: Run) -> str:

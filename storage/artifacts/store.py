@@ -124,9 +124,7 @@ class PartWriter(Protocol):
 class ArtifactStore(Protocol):
     """Where parts and artifacts lie."""
 
-    def write_part(
-        self, key: str, *, kind: ArtifactKind, scene: str, token: str
-    ) -> AbstractContextManager[PartWriter]:
+    def write_part(self, key: str, *, kind: ArtifactKind, scene: str, token: str) -> AbstractContextManager[PartWriter]:
         """Stages a part under `token`; on leaving the block without an error it is verified and published.
 
         Publishing onto an existing key keeps what is there (equal keys, equal content). With an error nothing is

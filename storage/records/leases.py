@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage import keys
+from storage.errors import NotFound
 from storage.records import artifacts, evaluations, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
@@ -149,9 +150,12 @@ def succeed(db: Database, token: str, outputs: Mapping[str, str], cached: bool) 
 
     Raises:
         LeaseLost: the token no longer holds the run.
+        NotFound: an output's artifact is not recorded.
     """
     to: RunState = "cached" if cached else "succeeded"
     with holding(db, token) as (session, row, attempt):
+        if missing := set(outputs.values()) - artifacts.existing(session, outputs.values()):
+            raise NotFound(f"the run {row.id} gives artifacts that are not recorded: {', '.join(sorted(missing))}")
         close(session, attempt, "cached" if cached else "succeeded", None)
         row.outputs = [RunOutputRow(output=name, artifact_key=key) for name, key in sorted(outputs.items())]
         move(session, row, to, "found every output published" if cached else "wrote its outputs")

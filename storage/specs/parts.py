@@ -36,7 +36,9 @@ class Lifting(Spec):
 
     width: int = Field(320, ge=16, description="Width in pixels at which depth and features are compared.")
     height: int = Field(240, ge=16, description="Height in pixels.")
-    depth_tolerance: PositiveFloat = Field(0.25, description="A point is visible when |z - depth| <= tolerance * depth.")
+    depth_tolerance: PositiveFloat = Field(
+        0.25, description="A point is visible when |z - depth| <= tolerance * depth."
+    )
     border_px: int = Field(10, ge=0, description="Pixels cut at the border.")
 
 
@@ -103,7 +105,9 @@ class Training(Spec):
     augment: Augment | None = Augment()
     repeats: int = Field(1, ge=1, description="Times each scene is shown in an epoch.")
     crop_voxels: int | None = Field(
-        None, ge=512, description="At most so many voxels of a scene a step, those nearest a random one; None takes all."
+        None,
+        ge=512,
+        description="At most so many voxels of a scene a step, those nearest a random one; None takes all.",
     )
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -57,7 +57,8 @@ def check_plan(runs: Sequence[PlannedRun]) -> None:
             if isinstance(ref, OutputRef) and (source := earlier.get(ref.run)) is not None:
                 if ref.output not in source.outputs:
                     raise SpecInvalid(
-                        f"run {run.name!r}: {ref.run!r} has no output {ref.output!r}; it has: {', '.join(source.outputs)}"
+                        f"run {run.name!r}: {ref.run!r} has no output {ref.output!r}; "
+                        f"it has: {', '.join(source.outputs)}"
                     )
                 kinds[port] = source.outputs[ref.output]
         try:
@@ -65,5 +66,7 @@ def check_plan(runs: Sequence[PlannedRun]) -> None:
         except SpecInvalid as error:
             raise SpecInvalid(f"run {run.name!r}: {error.message}") from error
         if run.spec.needs_dataset and run.dataset is None:
-            raise SpecInvalid(f"run {run.name!r}: the stage {run.spec.stage!r} reads a raw dataset; name one in 'dataset'")
+            raise SpecInvalid(
+                f"run {run.name!r}: the stage {run.spec.stage!r} reads a raw dataset; name one in 'dataset'"
+            )
         earlier[run.name] = run.spec

@@ -17,7 +17,9 @@ def test_import_linter_s_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.cli", "storage.specs.recipes", "workers.host", "workers.run"])
+@pytest.mark.parametrize(
+    "module", ["service.app", "service.cli", "storage.specs.recipes", "workers.host", "workers.run"]
+)
 def test_nothing_heavy_is_loaded_before_a_stage_needs_it(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'tensorflow', 'ray', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

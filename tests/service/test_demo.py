@@ -59,7 +59,7 @@ SIX = [
 
 
 def numbers(line: str) -> list[str]:
-    return re.findall(r"\d+\.\d|(?<=\s)-(?=\s)", line)
+    return re.findall(r"\d+\.\d|(?<=\s)-(?=\s|$)", line)
 
 
 def test_the_summary_has_a_row_a_prediction_and_both_sets_of_points() -> None:

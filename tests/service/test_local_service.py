@@ -44,14 +44,14 @@ def test_a_service_of_ones_own_works_over_http_and_leaves_no_process(tmp_path: P
         added = client.add_dataset(DATASET)
         assert [dataset.name for dataset in client.datasets()] == [added.name]
         with pytest.raises(errors.NameTaken):
-            client.add_dataset(DATASET)
+            client.add_dataset(DATASET.model_copy(update={"options": {"seed": 5}}))
         (tmp_path / "outside").mkdir()
         with pytest.raises(errors.PathNotAllowed):
             client.add_dataset(schemas.DatasetRequest(name="x", kind="rgbd", path=str(tmp_path / "outside")))
         with pytest.raises(errors.UnknownName, match="3dss-vlg"):
             client.submit(schemas.ExperimentRequest(recipe="3dss-vgl", dataset="tiny"))
+        bad = {"distill.training.optimiser.learning_rate": -1}
         with pytest.raises(errors.SpecInvalid, match="learning_rate"):
-            bad = {"distill.training.optimiser.learning_rate": -1}
             client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="tiny", overrides=bad))
         with pytest.raises(errors.NotFound):
             client.run("r-none")
@@ -59,7 +59,6 @@ def test_a_service_of_ones_own_works_over_http_and_leaves_no_process(tmp_path: P
         made = client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="tiny", preset="demo"))
         eventually(lambda: client.run(made.runs[0].id).state == "succeeded")
         ingest = client.run(made.runs[0].id)
-        assert client.logs(ingest.id)[1] > 0
         assert set(ingest.outputs) == {"scenes", "ground_truth"}
         assert client.artifact(ingest.outputs["scenes"]).num_scenes == 2
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-CROP = (208, 160)
-"""Width and height of what is learnt from; multiples of 16."""
+WORKING_SIZE = (208, 160)
+"""Width and height at which the mini encoder sees a picture of 4 : 3."""
 
 
 def augmented(
@@ -24,16 +24,16 @@ def augmented(
         (160,208,3) float32 in -1..1 and (160,208) labels.
     """
     height, width = labels.shape
-    scale = float(np.exp(rng.uniform(np.log(0.7), np.log(1.5))))
-    crop = (min(width, int(CROP[0] / scale)), min(height, int(CROP[1] / scale)))
+    share = float(rng.uniform(0.6, 1.0))
+    crop = (int(width * share), int(height * share))
     left, top = int(rng.integers(width - crop[0] + 1)), int(rng.integers(height - crop[1] + 1))
     box = (left, top, left + crop[0], top + crop[1])
-    picture = Image.fromarray(image).resize(CROP, Image.Resampling.BILINEAR, box=box)
-    columns = left + ((np.arange(CROP[0]) + 0.5) * crop[0] / CROP[0]).astype(np.int64)
-    rows = top + ((np.arange(CROP[1]) + 0.5) * crop[1] / CROP[1]).astype(np.int64)
+    picture = Image.fromarray(image).resize(WORKING_SIZE, Image.Resampling.BILINEAR, box=box)
+    columns = left + ((np.arange(WORKING_SIZE[0]) + 0.5) * crop[0] / WORKING_SIZE[0]).astype(np.int64)
+    rows = top + ((np.arange(WORKING_SIZE[1]) + 0.5) * crop[1] / WORKING_SIZE[1]).astype(np.int64)
     label_crop = labels[np.ix_(rows, columns)]
     if rng.random() < 0.3:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.2))))
+        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.8))))
     pixels = np.asarray(picture, dtype=np.float32) / 255.0
     if rng.random() < 0.5:
         pixels, label_crop = pixels[:, ::-1], label_crop[:, ::-1]
@@ -42,13 +42,13 @@ def augmented(
 
 def jittered(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Pixels 0..1 with other brightness, contrast, white balance, saturation, order of channels and noise."""
-    gain = rng.uniform(0.65, 1.35) * rng.normal(1.0, 0.08, 3)
+    gain = rng.uniform(0.75, 1.3) * rng.normal(1.0, 0.05, 3)
     grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * float(rng.uniform(0.2, 1.4))
-    if rng.random() < 0.25:
+    pixels = grey + (pixels - grey) * float(rng.uniform(0.4, 1.3))
+    if rng.random() < 0.1:
         pixels = pixels[..., rng.permutation(3)]
     mean = pixels.mean()
     pixels = (mean + (pixels - mean) * float(rng.uniform(0.7, 1.3))) * gain.astype(np.float32)
-    noise = rng.normal(0.0, float(rng.uniform(0.0, 0.03)), pixels.shape)
+    noise = rng.normal(0.0, float(rng.uniform(0.0, 0.02)), pixels.shape)
     changed: NDArray[np.float32] = np.clip(pixels + noise, 0.0, 1.0).astype(np.float32)
     return changed

@@ -55,11 +55,11 @@ class Plan:
 
     rooms: int = 96
     views: int = 8
-    steps: int = 900
-    batch: int = 12
+    steps: int = 600
+    batch: int = 8
     pixels: int = 500
     """Pixels of a picture that enter the loss, half of them drawn evenly over its classes."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     temperature: float = 0.1
     synonym_share: float = 0.3
     seed: int = 0

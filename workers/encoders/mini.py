@@ -28,7 +28,7 @@ TITLE = "mini (a small stand-in, not a foundation model)"
 DIMENSION = 384
 """D, that of MiniLM."""
 
-WORKING_AREA = 320 * 240
+WORKING_AREA = 208 * 160
 """Pixels at which an image is embedded, whatever its own size; its aspect is kept."""
 
 _MULTIPLE = 16
@@ -37,7 +37,7 @@ _FEATURES = 64
 
 
 class MiniNetwork(nn.Module):
-    """A U-Net of about 0.7 million parameters with features at a quarter of the working resolution."""
+    """A U-Net of about half a million parameters with features at a quarter of the working resolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,9 +50,12 @@ class MiniNetwork(nn.Module):
             _block(sixteenth, sixteenth, dilation=2),
             _block(sixteenth, sixteenth, dilation=4),
         )
-        self.up8 = _block(sixteenth + eighth, eighth)
-        self.up4 = _block(eighth + quarter, _FEATURES)
+        self.up8 = nn.Sequential(_block(sixteenth + eighth, eighth, kernel=1), _block(eighth, eighth))
+        self.up4 = nn.Sequential(_block(eighth + quarter, _FEATURES, kernel=1), _block(_FEATURES, _FEATURES))
         self.project = nn.Linear(_FEATURES, DIMENSION)
+        # embeddings start near zero: with torch's own start they are ten times too long, and learning never recovers
+        nn.init.normal_(self.project.weight, std=0.01)
+        nn.init.zeros_(self.project.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B,C,H/4,W/4) of images (B,3,H,W) in -1..1; H and W are multiples of 16.
@@ -126,10 +129,11 @@ def _as_input(image: NDArray[np.uint8]) -> Tensor:
     return channels_first.contiguous() / 127.5 - 1.0
 
 
-def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """A 3x3 convolution, batch norm and ReLU."""
+def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1, kernel: int = 3) -> nn.Sequential:
+    """A convolution that keeps the size but for its stride, batch norm and ReLU."""
+    padding = dilation * (kernel // 2)
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=dilation, dilation=dilation, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )

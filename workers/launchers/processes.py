@@ -15,7 +15,7 @@ from storage.artifacts.logs import log_path
 from storage.records.leases import Claim
 from storage.settings import Settings
 
-TOKEN_VARIABLE = "VLGLAB_TOKEN"
+TOKEN_VARIABLE = "VLGLAB_TOKEN"  # noqa: S105
 """How the fencing token travels: by the environment, never by the command line."""
 
 

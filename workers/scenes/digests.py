@@ -6,7 +6,6 @@ Knows files; knows no dataset. The memory is only a cache: without it, or with a
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -60,7 +59,7 @@ class DigestCache:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps({"version": _VERSION, "files": self._known}))
-            os.replace(partial, self._path)
+            partial.replace(self._path)
         except OSError:
             partial.unlink(missing_ok=True)
             return

@@ -84,7 +84,7 @@ class RgbdSource:
         Raises:
             DatasetInvalid: it cannot be read; the error names the scene and the file.
             FrameInvalid: a frame cannot be read.
-            UnknownName: `scene_labels.txt` names a class that the label set does not have.
+            UnknownName: no such scene; or `scene_labels.txt` names a class that the label set does not have.
         """
         splits = self._splits()
         if scene_id not in splits:
@@ -161,7 +161,7 @@ class RgbdSource:
         try:
             with np.load(self._root / name, allow_pickle=False) as arrays:
                 points, colours = arrays["points"], arrays["colours"]
-                labels = arrays["labels"] if "labels" in arrays else None
+                labels = arrays.get("labels")
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DatasetInvalid(
                 f"scene {capture.scene}: {name} cannot be read ({error})", scene=capture.scene

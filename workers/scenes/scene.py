@@ -1,8 +1,8 @@
 """What a scene and its frames are, and what a source of scenes does.
 
 Pixel, point and pose conventions, for the whole of vlglab: metres; z up in the world; a camera looks along +z with x to
-the right and y down; pixel (u, v) = (column, row) with the centre of the first pixel at (0, 0); depth is z in the camera
-frame, not the distance along the ray; 0 = no reading. Knows no store, no SQL and no network.
+the right and y down; pixel (u, v) = (column, row) with the centre of the first pixel at (0, 0); depth is z in the
+camera frame, not the distance along the ray; 0 = no reading. Knows no store, no SQL and no network.
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ def _complete(root: Path, options: SynthRoomsOptions, rooms: Sequence[tuple[Spli
         found = None
     except (OSError, ValueError) as error:
         raise DatasetInvalid(
-            f"{MARKER} of the dataset folder {root} cannot be read ({error}); remove the folder, and the rooms are made "
-            "again"
+            f"{MARKER} of the dataset folder {root} cannot be read ({error}); remove the folder, and its rooms "
+            "are made again"
         ) from error
     if found is None:
         if root.exists() and not root.is_dir():

@@ -31,7 +31,7 @@ def gather_gemm_scatter(
         kernel_map: which rows meet under which offset.
         compute: the type that matrices are multiplied in; None takes the features'. Sums stay in the features' type.
     """
-    apply: Any = _GatherGemmScatter.apply  # type: ignore[no-untyped-call]
+    apply: Any = _GatherGemmScatter.apply
     return cast(Tensor, apply(features_vm, kernel_kmn, kernel_map, compute or features_vm.dtype))
 
 
@@ -51,52 +51,83 @@ class _GatherGemmScatter(torch.autograd.Function):
         context = cast(Any, ctx)
         features_vm, kernel_kmn = context.saved_tensors
         kernel_map, compute = context.kernel_map, context.compute
-        gradient_vn = gradient_vn.contiguous()
-        features_gradient = kernel_gradient = None
-        if context.needs_input_grad[0]:
-            features_gradient = _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute)
-        if context.needs_input_grad[1]:
-            kernel_gradient = _kernel_gradient(features_vm, gradient_vn, kernel_kmn, kernel_map, compute)
-        return features_gradient, kernel_gradient, None, None
+        wants_features, wants_kernel = context.needs_input_grad[:2]
+        if not wants_kernel:
+            return _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute), None, None, None
+        features_vn, kernel_gradient = _gradients(
+            features_vm, gradient_vn.contiguous(), kernel_kmn, kernel_map, compute, wants_features
+        )
+        return features_vn, kernel_gradient, None, None
 
 
 def _convolve(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype) -> Tensor:
     result_type = features_vm.dtype
     features_vm = features_vm.to(compute)
-    matrices = kernel_kmn.to(compute).unbind()
+    matrices_mn = kernel_kmn.to(compute).unbind()
     num_in, num_out = kernel_kmn.shape[1:]
-    if kernel_map.centre is None:
-        out_vn = features_vm.new_zeros(kernel_map.num_targets, num_out, dtype=result_type)
-    else:
-        out_vn = (features_vm @ matrices[kernel_map.centre]).to(result_type)
-    gathered = features_vm.new_empty(CHUNK, num_in)
-    products = features_vm.new_empty(CHUNK, num_out)
+    out_vn = _centre(features_vm, matrices_mn, kernel_map, result_type, num_out)
+    gathered, adder = features_vm.new_empty(CHUNK, num_in), _Adder(out_vn, compute)
     for k, sources, targets in kernel_map.chunks:
-        num = sources.numel()
-        gathered_pm, product_pn = gathered[:num], products[:num]
-        torch.index_select(features_vm, 0, sources, out=gathered_pm)
-        torch.mm(gathered_pm, matrices[k], out=product_pn)
-        out_vn.index_add_(0, targets, product_pn.to(result_type))
+        in_pm = gathered[: sources.numel()]
+        torch.index_select(features_vm, 0, sources, out=in_pm)
+        adder.add_product(in_pm, matrices_mn[k], targets)
     return out_vn
 
 
-def _kernel_gradient(
-    features_vm: Tensor, gradient_vn: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype
-) -> Tensor:
-    features_vm, gradient_vn = features_vm.to(compute), gradient_vn.to(compute)
-    result_kmn = torch.zeros_like(kernel_kmn)
-    matrices = result_kmn.unbind()
+def _gradients(
+    features_vm: Tensor,
+    gradient_vn: Tensor,
+    kernel_kmn: Tensor,
+    kernel_map: KernelMap,
+    compute: torch.dtype,
+    wants_features: bool,
+) -> tuple[Tensor | None, Tensor]:
+    """Both gradients in one pass, so that the output's gradient is gathered once."""
+    features_vm, gradient_vn, result_type = features_vm.to(compute), gradient_vn.to(compute), gradient_vn.dtype
+    num_in, num_out = kernel_kmn.shape[1:]
+    matrices_nm = kernel_kmn.to(compute).transpose(1, 2).unbind()
+    kernel_gradient = torch.zeros_like(kernel_kmn)
+    sums_mn = kernel_gradient.unbind()
+    gradient_vm = adder = None
+    if wants_features:
+        gradient_vm = _centre(gradient_vn, matrices_nm, kernel_map.transposed(), result_type, num_in)
+        adder = _Adder(gradient_vm, compute)
     if kernel_map.centre is not None:
-        matrices[kernel_map.centre].copy_(features_vm.t() @ gradient_vn)
-    gathered_in = features_vm.new_empty(CHUNK, kernel_kmn.shape[1])
-    gathered_out = features_vm.new_empty(CHUNK, kernel_kmn.shape[2])
+        sums_mn[kernel_map.centre].copy_(features_vm.t() @ gradient_vn)
+    gathered_in, gathered_out = features_vm.new_empty(CHUNK, num_in), features_vm.new_empty(CHUNK, num_out)
     for k, sources, targets in kernel_map.chunks:
-        num = sources.numel()
-        in_pm, out_pn = gathered_in[:num], gathered_out[:num]
+        in_pm, out_pn = gathered_in[: sources.numel()], gathered_out[: sources.numel()]
         torch.index_select(features_vm, 0, sources, out=in_pm)
         torch.index_select(gradient_vn, 0, targets, out=out_pn)
-        if compute == result_kmn.dtype:
-            matrices[k].addmm_(in_pm.t(), out_pn)
+        if compute == kernel_gradient.dtype:
+            sums_mn[k].addmm_(in_pm.t(), out_pn)
         else:
-            matrices[k].add_(in_pm.t() @ out_pn)
-    return result_kmn
+            sums_mn[k].add_(in_pm.t() @ out_pn)
+        if adder is not None:
+            adder.add_product(out_pn, matrices_nm[k], sources)
+    return gradient_vm, kernel_gradient
+
+
+def _centre(
+    features_vm: Tensor, matrices_mn: tuple[Tensor, ...], kernel_map: KernelMap, result_type: torch.dtype, num_out: int
+) -> Tensor:
+    """The output (V_out,N) after the offset that maps every voxel to itself, which needs no gathering; or zeros."""
+    if kernel_map.centre is None:
+        return features_vm.new_zeros(kernel_map.num_targets, num_out, dtype=result_type)
+    return (features_vm @ matrices_mn[kernel_map.centre]).to(result_type)
+
+
+class _Adder:
+    """Adds products of rows to rows of an output, in the output's type."""
+
+    def __init__(self, out_vn: Tensor, compute: torch.dtype) -> None:
+        self._out_vn = out_vn
+        self._products = out_vn.new_empty(CHUNK, out_vn.shape[1], dtype=compute)
+        self._converted = None if compute == out_vn.dtype else out_vn.new_empty(CHUNK, out_vn.shape[1])
+
+    def add_product(self, in_pm: Tensor, matrix_mn: Tensor, targets: Tensor) -> None:
+        product_pn = self._products[: targets.numel()]
+        torch.mm(in_pm, matrix_mn, out=product_pn)
+        if self._converted is not None:
+            product_pn = self._converted[: targets.numel()].copy_(product_pn)
+        self._out_vn.index_add_(0, targets, product_pn)

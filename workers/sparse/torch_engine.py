@@ -5,6 +5,8 @@ Runs on CPU and, by the same operations, on a GPU (that path is not yet confirme
 
 from __future__ import annotations
 
+from typing import Any, Literal, cast
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -14,8 +16,19 @@ from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
 
 
+Precision = Literal["float32", "bfloat16"]
+
+_COMPUTE: dict[Precision, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+
+
 class TorchEngine:
-    """An `Engine` over `SortedGrid`; holds no state, so one serves all networks and threads."""
+    """An `Engine` over `SortedGrid`; one serves all networks and threads."""
+
+    def __init__(self, precision: Precision = "float32") -> None:
+        """Multiplies in the features' own type, or with "bfloat16" in that, adding up in the features' type."""
+        if precision not in _COMPUTE:
+            raise ValueError(f"got precision {precision!r}, expected one of {', '.join(_COMPUTE)}")
+        self._compute = _COMPUTE[precision]
 
     def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor[SortedGrid]:
         """See `Engine.tensor`; rows are kept in the order of the voxels' keys."""
@@ -47,9 +60,10 @@ class TorchEngine:
             return x.with_features(x.features @ kernel)
         _check(kernel, kernel_size, x)
         if stride == 1 and kernel_size % 2 == 1:
-            return x.with_features(gather_gemm_scatter(x.features, kernel, x.grid.neighbour_map(kernel_size)))
+            kernel_map = x.grid.neighbour_map(kernel_size)
+            return x.with_features(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute))
         if stride == kernel_size == 2:
-            features = gather_gemm_scatter(x.features, kernel, x.grid.down_map())
+            features = gather_gemm_scatter(x.features, kernel, x.grid.down_map(), self._compute)
             return SparseTensor(features, x.grid.coarser())
         raise ValueError(
             f"got kernel size {kernel_size} with stride {stride}, expected an odd size with 1, or 2 with 2"
@@ -67,14 +81,15 @@ class TorchEngine:
                 f"got a grid of stride {to.tensor_stride} to go to, which is not the one that this tensor's grid of "
                 f"stride {x.grid.tensor_stride} was made from; pass the grid of the skip connection"
             )
-        return SparseTensor(gather_gemm_scatter(x.features, kernel, to.down_map().transposed()), to)
+        return SparseTensor(
+            gather_gemm_scatter(x.features, kernel, to.down_map().transposed(), self._compute), to
+        )
 
 
 def permute_rows(features: Tensor, order: Tensor) -> Tensor:
     """``features[order]`` for a permutation, whose gradient is a gather too (indexing's would be a slow scatter)."""
-    result = _PermuteRows.apply(features, order)
-    assert isinstance(result, Tensor)
-    return result
+    apply: Any = _PermuteRows.apply
+    return cast(Tensor, apply(features, order))
 
 
 class _PermuteRows(torch.autograd.Function):
@@ -84,7 +99,7 @@ class _PermuteRows(torch.autograd.Function):
         return features.index_select(0, order)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient.index_select(0, torch.argsort(order)), None

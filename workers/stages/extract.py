@@ -77,8 +77,9 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
     lifted = total.mean(dtype=np.float16)
     if not len(lifted.point_index):
         raise NothingVisible(
-            f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; check "
-            "that poses are camera-to-world in metres, that depth is in the stated unit, and that both are of this scene",
+            f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; "
+            "check that poses are camera-to-world in metres, that depth is in the stated unit, and that both "
+            "are of this scene",
             scene=scene.scene,
         )
     part.write("embeddings", lifted.embeddings)

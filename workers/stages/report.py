@@ -75,9 +75,7 @@ def _draw(
     return scene, [figures.draw_cloud(points[inside], layers[what][inside]) for what in drawn]
 
 
-def _labels(
-    context: Context, scene: str, scene_part: PartReader, names: list[str]
-) -> dict[str, NDArray[np.int16]]:
+def _labels(context: Context, scene: str, scene_part: PartReader, names: list[str]) -> dict[str, NDArray[np.int16]]:
     """The labels of the ground truth, where the scene has one, and of each prediction."""
     found = {}
     if scene_of(context.artifact("ground_truth"), scene) is not None:

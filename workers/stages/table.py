@@ -47,5 +47,5 @@ def load(name: str) -> Stage:
     return Stage(module.run, getattr(module, "external_inputs", _nothing))
 
 
-def _nothing(context: Context) -> Mapping[str, str]:
+def _nothing(_context: Context) -> Mapping[str, str]:
     return {}

@@ -1,4 +1,4 @@
-"""A small world for the stages: two training rooms and one held out, three classes, embeddings that nearly tell them."""
+"""A small world for the stages: two training rooms, one held out, three classes, embeddings that nearly tell them."""
 
 from __future__ import annotations
 
@@ -95,9 +95,8 @@ def build(store: MemoryStore, *, garbled: bool = False) -> World:
     world.add("scenes", "scenes", scenes, label_set="s3dis13", dataset="boxes")
     world.add("ground_truth", "ground_truth", truth, salt=str(garbled), label_set="s3dis13")
     world.add("embeddings", "embeddings", embeddings, dimension=DIMENSION)
-    world.add(
-        "text_embeddings", "text_embeddings", {WHOLE: ({"embeddings": text}, {"label_set": "s3dis13"})}, label_set="s3dis13"
-    )  # fmt: skip
+    named = {WHOLE: ({"embeddings": text}, {"label_set": "s3dis13"})}
+    world.add("text_embeddings", "text_embeddings", named, label_set="s3dis13")
     return world
 
 
@@ -115,9 +114,7 @@ class WatchedStore:
             self.opened.add(found.scene)
         return found
 
-    def write_part(
-        self, key: str, *, kind: ArtifactKind, scene: str, token: str
-    ) -> AbstractContextManager[PartWriter]:
+    def write_part(self, key: str, *, kind: ArtifactKind, scene: str, token: str) -> AbstractContextManager[PartWriter]:
         """Passes on."""
         return self.inner.write_part(key, kind=kind, scene=scene, token=token)
 

@@ -10,7 +10,7 @@ from workers.scenes.rooms.room import Room
 from workers.scenes.rooms.solids import F64, times
 from workers.scenes.rooms.surface import sample_surface
 
-_CANDIDATES = 40
+_CANDIDATES = 30
 _PROBES = 1500
 _SCOUT = (48, 36)
 """Size of the depth images that judge candidates."""
@@ -35,7 +35,7 @@ def viewpoints(room: Room, count: int, rng: np.random.Generator) -> tuple[Camera
         rng: draws the candidates.
     """
     probes = sample_surface(room, _PROBES, rng, noise=False).points_m.astype(np.float64)
-    focal = float(rng.uniform(0.55, 0.62))
+    focal = float(rng.uniform(0.58, 0.66))
     candidates = [_candidate(room, rng, focal) for _ in range(max(_CANDIDATES, 3 * count))]
     seen = np.array([_sees(room, camera, probes) for camera in candidates])
     chosen: list[int] = []
@@ -52,16 +52,17 @@ def viewpoints(room: Room, count: int, rng: np.random.Generator) -> tuple[Camera
 
 
 def _candidate(room: Room, rng: np.random.Generator, focal: float) -> Camera:
-    x, y, z = room.size_m
+    x, y, _ = room.size_m
     lows, highs = room.bounds
     margin = 0.3
     for _ in range(100):
         position = np.array([rng.uniform(margin, x - margin), rng.uniform(margin, y - margin), rng.uniform(1.35, 1.75)])
-        if not ((position > lows - 0.25) & (position < highs + 0.25)).all(axis=1)[2:].any():
+        near = np.logical_and(position > lows - 0.25, position < highs + 0.25).all(axis=1)
+        if not np.any(near):
             break
     away = np.array([x, y, 0.0]) / 2 - position
     turn = np.arctan2(away[1], away[0]) + rng.normal(0, 0.9)
-    pitch = np.deg2rad(rng.choice([-26.0, -14.0, -4.0, 16.0], p=[0.35, 0.25, 0.2, 0.2]) + rng.normal(0, 4))
+    pitch = np.deg2rad(rng.choice([-26.0, -14.0, -4.0, 16.0], p=[0.38, 0.27, 0.2, 0.15]) + rng.normal(0, 4))
     ahead = np.array([np.cos(turn) * np.cos(pitch), np.sin(turn) * np.cos(pitch), np.sin(pitch)])
     return Camera(look_at(position, position + ahead), focal)
 

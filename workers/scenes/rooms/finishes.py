@@ -79,7 +79,8 @@ def _noise_table(size: int = 512) -> F32:
         columns = rows[:, low % octave] * (1 - part.T) + rows[:, (low + 1) % octave] * part.T
         total += weight * columns
     total -= total.min()
-    return (total / total.max()).astype(np.float32)
+    table: F32 = (total / total.max()).astype(np.float32)
+    return table
 
 
 _NOISE = _noise_table()
@@ -89,7 +90,8 @@ def noise(a: F32, b: F32, texel: float) -> F32:
     """Noise 0..1 at surface coordinates (metres), `texel` metres an entry of the table."""
     rows = np.floor(a / np.float32(texel)).astype(np.int32) & (_NOISE.shape[0] - 1)
     columns = np.floor(b / np.float32(texel)).astype(np.int32) & (_NOISE.shape[1] - 1)
-    return _NOISE[rows, columns]
+    values: F32 = _NOISE[rows, columns]
+    return values
 
 
 def accent_share(pattern: str, a: F32, b: F32, scale: F32) -> F32:
@@ -101,19 +103,27 @@ def accent_share(pattern: str, a: F32, b: F32, scale: F32) -> F32:
         b: (P,) second, metres.
         scale: (P,) the finish's scale, metres.
     """
+    share: F32
     if pattern == "plain":
-        return 0.12 * noise(a, b, 0.01)
-    if pattern == "mottled":
-        return noise(a / scale * 0.1, b / scale * 0.1, 0.004)
-    if pattern == "fabric":
-        return noise(a / scale, b / scale, 1.0)
-    if pattern == "wood":
+        share = 0.12 * noise(a, b, 0.01)
+    elif pattern == "mottled":
+        share = noise(a / scale * 0.1, b / scale * 0.1, 0.004)
+    elif pattern == "fabric":
+        share = noise(a / scale, b / scale, 1.0)
+    elif pattern == "wood":
         grain = noise(a / scale * 0.1, b / scale * 0.006, 0.004)
-        return (0.5 + 0.5 * np.sin(25.0 * grain + 2.0 * a / scale)).astype(np.float32) * 0.6 + 0.4 * grain
-    if pattern == "stripes":
-        return (np.floor(a / scale).astype(np.int32) & 1).astype(np.float32)
-    if pattern == "checker":
-        return ((np.floor(a / scale) + np.floor(b / scale)).astype(np.int32) & 1).astype(np.float32)
+        share = (0.5 + 0.5 * np.sin(25.0 * grain + 2.0 * a / scale)).astype(np.float32) * 0.6 + 0.4 * grain
+    elif pattern == "stripes":
+        share = (np.floor(a / scale).astype(np.int32) & 1).astype(np.float32)
+    elif pattern == "checker":
+        share = ((np.floor(a / scale) + np.floor(b / scale)).astype(np.int32) & 1).astype(np.float32)
+    else:
+        share = _courses(pattern, a, b, scale)
+    return share
+
+
+def _courses(pattern: str, a: F32, b: F32, scale: F32) -> F32:
+    """Tiles, bricks or planks: rows of pieces of different tone, with joints between them."""
     width = scale * (3.0 if pattern == "planks" else 1.0 if pattern == "tiles" else 0.8)
     height = scale if pattern != "bricks" else scale * 0.4
     row = np.floor(b / height)
@@ -124,4 +134,5 @@ def accent_share(pattern: str, a: F32, b: F32, scale: F32) -> F32:
     tone = noise(column.astype(np.float32) * 7.0, row.astype(np.float32) * 13.0, 1.0) * 0.45
     if pattern == "planks":
         tone = tone + 0.25 * noise(a / scale * 0.02, b / scale * 0.2, 0.004)
-    return np.where(at_joint, np.float32(1.0), tone.astype(np.float32))
+    share: F32 = np.where(at_joint, np.float32(1.0), tone.astype(np.float32))
+    return share

@@ -5,17 +5,24 @@ Knows the shell, the furniture and which classes a room must show; knows no came
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from workers.scenes.rooms import shell
-from workers.scenes.rooms.furniture import FLOOR_CLUTTER, TOP_CLUTTER, Maker, Piece, furnish
+from workers.scenes.rooms.finishes import Finish
+from workers.scenes.rooms.furniture import FLOOR_CLUTTER, TOP_CLUTTER, furnish
+from workers.scenes.rooms.maker import Maker, Piece
 from workers.scenes.rooms.shell import Shell, Wall
 from workers.scenes.rooms.solids import F64, Solid, moved, quarter_turn, rotation
 
 Rect = tuple[float, float, float, float]
 """x from, y from, x to, y to, metres."""
+
+
+Placer = Callable[["Layout"], bool]
+"""Puts one more of a class into a room; False where it found no place."""
 
 
 class NoPlace(Exception):
@@ -83,10 +90,10 @@ def lay_out(make: Maker, size: tuple[float, float, float], classes: tuple[str, .
     placers = {"column": _column, "door": _door, "window": _window, "board": _board, "beam": _beam}
     for name, place in placers.items():
         if name in classes:
-            _some(layout, name, rng.integers(counts[name][0], counts[name][1] + 1), place)
+            _some(layout, name, int(rng.integers(counts[name][0], counts[name][1] + 1)), place)
     for name, (least, most) in {"bookcase": (1, 3), "sofa": (1, 2), "table": (1, 3), "chair": (2, 5)}.items():
         if name in classes:
-            _some(layout, name, rng.integers(least, most + 1), _movable(name))
+            _some(layout, name, int(rng.integers(least, most + 1)), _movable(name))
     if "clutter" in classes:
         _clutter(layout)
     walls = _wall_finishes(make)
@@ -96,7 +103,7 @@ def lay_out(make: Maker, size: tuple[float, float, float], classes: tuple[str, .
     return Shell(size, layout.walls, solids + layout.solids, air)
 
 
-def _wall_finishes(make: Maker) -> list:
+def _wall_finishes(make: Maker) -> list[Finish]:
     finish = make.finish("wall")
     finishes = [finish] * 4
     if make.chance(0.35):
@@ -104,14 +111,14 @@ def _wall_finishes(make: Maker) -> list:
     return finishes
 
 
-def _some(layout: Layout, name: str, count: int, place) -> None:
-    placed = sum(bool(place(layout)) for _ in range(int(count)))
+def _some(layout: Layout, name: str, count: int, place: Placer) -> None:
+    placed = sum(place(layout) for _ in range(count))
     if placed == 0:
         raise NoPlace(name)
 
 
-def _interval(layout: Layout, wall: Wall, width: float, low: float, margin: float = 0.1) -> tuple[float, float] | None:
-    """A free interval of a wall for something from the height `low` up, or None."""
+def _interval(layout: Layout, wall: Wall, width: float, margin: float = 0.1) -> tuple[float, float] | None:
+    """A free interval of a wall, or None."""
     for _ in range(12):
         room = wall.length - width - 2 * margin
         if room < 0:
@@ -124,7 +131,7 @@ def _interval(layout: Layout, wall: Wall, width: float, low: float, margin: floa
 
 
 def _column(layout: Layout) -> bool:
-    make, (x, y, height) = layout.make, layout.size
+    make, height = layout.make, layout.size[2]
     width = (make.between(0.25, 0.45, False), make.between(0.25, 0.45, False))
     for _ in range(20):
         wall = layout.walls[int(make.rng.integers(4))]
@@ -154,7 +161,7 @@ def _door(layout: Layout) -> bool:
     width = make.between(1.3, 1.6, False) if make.chance(0.15) else make.between(0.82, 1.0, False)
     for side in make.rng.permutation(4):
         wall = layout.walls[side]
-        span = _interval(layout, wall, width, 0.0, 0.15)
+        span = _interval(layout, wall, width, 0.15)
         if span is None:
             continue
         ends = np.array([[span[0], 0.0, 0.0], [span[1], 0.55, 0.0]]) @ quarter_turn(wall.side).T + wall.origin
@@ -171,7 +178,7 @@ def _window(layout: Layout) -> bool:
     high = min(height - 0.25, low + make.between(1.0, 1.5, False))
     width = make.between(0.9, 1.9, False)
     for side in make.rng.permutation(4):
-        span = _interval(layout, layout.walls[side], width, low)
+        span = _interval(layout, layout.walls[side], width)
         if span is not None:
             layout.solids += shell.window(make, layout.walls[side], span, (low, high), layout.instance())
             return True
@@ -184,7 +191,7 @@ def _board(layout: Layout) -> bool:
     high = min(height - 0.3, low + make.between(0.9, 1.2, False))
     for width in (make.between(1.2, 2.2, False), 1.1, 0.9):
         for side in make.rng.permutation(4):
-            span = _interval(layout, layout.walls[side], width, low)
+            span = _interval(layout, layout.walls[side], width)
             if span is not None:
                 layout.solids += shell.board(make, layout.walls[side], span, (low, high), layout.instance())
                 return True
@@ -203,7 +210,7 @@ def _beam(layout: Layout) -> bool:
     return False
 
 
-def _movable(name: str):
+def _movable(name: str) -> Placer:
     def place(layout: Layout) -> bool:
         if name == "chair" and layout.spots and layout.make.chance(0.8):
             return _at_table(layout)

@@ -158,8 +158,8 @@ def _round_hit(origin: F64, rays: tuple[F64, ...], half: F64) -> F64:
         enter, leave = (-b - root) / a, (-b + root) / a
     low, high = _slab(origin[2], rays[2], half[2])
     enter, leave = np.maximum(enter, low), np.minimum(leave, high)
-    enter[(enter > leave) | ~(enter > NEAR_M) | (b * b < a * c)] = np.inf
-    return enter
+    hit: F64 = np.where((enter > leave) | ~(enter > NEAR_M) | (b * b < a * c), np.inf, enter)
+    return hit
 
 
 def _photograph(colours: NDArray[np.float32], sensor: Sensor, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from storage.errors import UnknownName
 from storage.specs.parts import Split
-from workers.scenes.rooms.furniture import Maker
 from workers.scenes.rooms.layout import NoPlace, lay_out
 from workers.scenes.rooms.light import Appearance, Light, draw_light
+from workers.scenes.rooms.maker import Maker
 from workers.scenes.rooms.plan import BLOCK, classes_of
 from workers.scenes.rooms.solids import F64, Solid
 from workers.scenes.rooms.styles import Style, StyleName, style_named

@@ -1,7 +1,7 @@
 """The shell of a room: floor, ceiling, walls with their openings, boards, columns and beams.
 
-Knows the room's box and what is built into it; knows no movable furniture. A wall's frame: s runs along the wall, d into
-the room, z up, metres.
+Knows the room's box and what is built into it; knows no movable furniture. A wall's frame: s runs along the wall, d
+into the room, z up, metres.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from storage.labels import S3DIS13
 from workers.scenes.rooms.finishes import Finish
-from workers.scenes.rooms.furniture import Maker
+from workers.scenes.rooms.maker import Maker, label_of
 from workers.scenes.rooms.solids import F64, Solid, Span, box, cylinder, quarter_turn
 
 WALL_M = 0.3
@@ -61,10 +60,6 @@ class Shell:
     """Boxes of air, lowest and highest corner: the room and its niches."""
 
 
-def _label(name: str) -> int:
-    return S3DIS13.classes.index(name)
-
-
 def empty_walls(size: tuple[float, float, float]) -> tuple[Wall, ...]:
     """The four walls of a room, bare."""
     x, y, _ = size
@@ -74,7 +69,7 @@ def empty_walls(size: tuple[float, float, float]) -> tuple[Wall, ...]:
 
 def build_walls(walls: tuple[Wall, ...], height: float, finishes: list[Finish]) -> list[Solid]:
     """The walls as boxes around their openings; call it when all openings are cut."""
-    label, solids = _label("wall"), []
+    label, solids = label_of("wall"), []
     for wall, finish in zip(walls, finishes, strict=True):
         ends = (-WALL_M, wall.length + WALL_M) if wall.side % 2 == 0 else (0.0, wall.length)
         at = ends[0]
@@ -97,8 +92,8 @@ def slabs(size: tuple[float, float, float], floor: Finish, ceiling: Finish) -> l
     x, y = (-WALL_M, size[0] + WALL_M), (-WALL_M, size[1] + WALL_M)
     below, above = (-WALL_M, 0.0), (size[2], size[2] + WALL_M)
     return [
-        box(x, y, below, _label("floor"), floor, bare_below=False),
-        box(x, y, above, _label("ceiling"), ceiling, bare_below=False).moved(np.eye(3), np.zeros(3), 1),
+        box(x, y, below, label_of("floor"), floor, bare_below=False),
+        box(x, y, above, label_of("ceiling"), ceiling, bare_below=False).moved(np.eye(3), np.zeros(3), 1),
     ]
 
 
@@ -116,7 +111,7 @@ def niches(walls: tuple[Wall, ...]) -> list[tuple[F64, F64]]:
 
 def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Solid]:
     """A window: a niche with a pane, a frame with bars, and a sill that juts out."""
-    label, recess = _label("window"), make.between(0.12, 0.2, False)
+    label, recess = label_of("window"), make.between(0.12, 0.2, False)
     wall.openings.append(Opening(s, z, recess))
     wall.taken.append((s[0] - 0.05, s[1] + 0.05, z[0] - 0.05))
     pane, frame = make.finish("window"), make.finish("window")
@@ -136,7 +131,7 @@ def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Sol
 
 def door(make: Maker, wall: Wall, s: Span, height: float, instance: int) -> list[Solid]:
     """A door: a leaf set back in the wall, its casing before it, a handle."""
-    label, recess = _label("door"), make.between(0.06, 0.12, False)
+    label, recess = label_of("door"), make.between(0.06, 0.12, False)
     wall.openings.append(Opening(s, (0.0, height), recess))
     wall.taken.append((s[0] - 0.12, s[1] + 0.12, 0.0))
     leaf, casing, thick = make.finish("door"), make.finish("door"), make.between(0.03, 0.05, False)
@@ -158,7 +153,7 @@ def door(make: Maker, wall: Wall, s: Span, height: float, instance: int) -> list
 
 def board(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Solid]:
     """A board: a slab that stands off the wall, with a rim and a tray."""
-    label, thick = _label("board"), make.between(0.05, 0.08, False)
+    label, thick = label_of("board"), make.between(0.05, 0.08, False)
     wall.taken.append((s[0] - 0.03, s[1] + 0.03, z[0] - 0.05))
     face, rim = make.finish("board"), make.finish("board")
     solids = [
@@ -177,7 +172,7 @@ def board(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Soli
 
 def column(make: Maker, x: float, y: float, width: tuple[float, float], height: float, instance: int) -> list[Solid]:
     """A column from floor to ceiling, its lower left corner at (x, y): square, or round within the square."""
-    label, finish = _label("column"), make.finish("column")
+    label, finish = label_of("column"), make.finish("column")
     if make.chance(0.3):
         radius = min(width) / 2
         solid = cylinder(x + radius, y + radius, (0.0, height), radius, label, finish)
@@ -188,7 +183,7 @@ def column(make: Maker, x: float, y: float, width: tuple[float, float], height: 
 
 def beam(make: Maker, across: bool, at: float, size: tuple[float, float, float], instance: int) -> list[Solid]:
     """A beam under the ceiling from wall to wall, along y where `across`."""
-    label, finish = _label("beam"), make.finish("beam")
+    label, finish = label_of("beam"), make.finish("beam")
     wide, deep = make.between(0.18, 0.32, False), make.between(0.16, 0.32, False)
     z = (size[2] - deep, size[2])
     if across:

@@ -57,10 +57,12 @@ class Solid:
     def contains(self, points: F64, margin: float = 0.0) -> NDArray[np.bool_]:
         """(P,) True where a point lies within `margin` metres of the solid or inside it (corners not rounded)."""
         local = np.abs(self.local(points))
-        inside = local[:, 2] <= self.half[2] + margin
+        inside: NDArray[np.bool_] = local[:, 2] <= self.half[2] + margin
         if self.kind == "box":
-            return inside & (local[:, 0] <= self.half[0] + margin) & (local[:, 1] <= self.half[1] + margin)
-        return inside & (np.hypot(local[:, 0], local[:, 1]) <= self.half[0] + margin)
+            inside &= (local[:, 0] <= self.half[0] + margin) & (local[:, 1] <= self.half[1] + margin)
+        else:
+            inside &= np.hypot(local[:, 0], local[:, 1]) <= self.half[0] + margin
+        return inside
 
     def moved(self, rotation: F64, offset: F64, instance: int | None = None) -> Solid:
         """The solid rotated about the origin, then shifted; with another instance number where one is given."""

@@ -70,7 +70,8 @@ def sample_surface(room: Room, count: int, rng: np.random.Generator, noise: bool
 
 
 def _bytes(colours: F32) -> NDArray[np.uint8]:
-    return np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(colours * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return levels
 
 
 def _faces(number: int, solid: Solid) -> list[tuple[int, int, float]]:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+
+from migrations.upgrade import upgrade
+from service.app import check_address, create_app
+from storage.errors import InvalidInput
+from storage.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_it_lives_before_its_database_has_tables(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as http:
+        assert http.get("/healthz").json()["status"] == "ok"
+        answer = http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "database_error"
+        assert "vlglab db upgrade" in answer.json()["detail"]
+        assert http.get("/api/v1/runs").status_code == 503
+        upgrade(settings.resolved_database_url)
+        assert http.get("/readyz").json() == {"status": "ok", "schema_revision": "0001"}
+
+
+def test_importing_it_loads_no_torch_and_no_worker() -> None:
+    heavy = "{'torch', 'tensorflow', 'ray', 'zarr', 'scipy', 'workers'}"
+    code = f"import sys, service.app, service.cli.entry; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_loopback_address_is_taken(host: str) -> None:
+    check_address(Settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "lab.example.org", ""])
+def test_an_address_that_others_reach_is_refused_unless_allowed(host: str, settings: Settings) -> None:
+    open_to_all = settings.model_copy(update={"host": host})
+    with pytest.raises(InvalidInput, match="VLGLAB_ALLOW_REMOTE=1"):
+        create_app(open_to_all)
+    check_address(open_to_all.model_copy(update={"allow_remote": True}))
+
+
+def test_an_unexpected_error_is_told_without_its_details(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings)
+    router = APIRouter()
+
+    @router.get("/breaks")
+    def breaks() -> Any:
+        raise RuntimeError("a secret of the house")
+
+    app.include_router(router)
+    with TestClient(app, raise_server_exceptions=False) as http:
+        answer = http.get("/breaks")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+    assert "a secret of the house" in caplog.text

@@ -1,0 +1,85 @@
+"""The training loop: what it minimises, records, and how it goes on after being stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from storage.artifacts.memory_store import MemoryStore
+from storage.errors import RunCancelled, TrainingFailed
+from storage.specs.parts import Optimiser, StepSchedule
+from storage.specs.stages import Specialize
+from workers.context import Context, Machine
+from workers.learning.fit import Job, fit
+from workers.trial import Recorder
+
+OPTIMISER = Optimiser(learning_rate=0.05, schedule=StepSchedule(), epochs=6, batch_size=1)
+
+
+class StopAfter(Recorder):
+    """A recorder that cancels the run after so many checks."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise RunCancelled("enough")
+
+
+def context(scratch: Path, recorder: Recorder) -> Context:
+    return Context(Specialize(), MemoryStore(), "token", {}, recorder, Machine(scratch=scratch))
+
+
+def job(target: float = 3.0) -> Job:
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+
+    def batches(epoch: int) -> Iterator[object]:
+        generator = torch.Generator().manual_seed(epoch)
+        for _ in range(5):
+            yield torch.randn(8, 2, generator=generator)
+
+    def loss(batch: object) -> Tensor:
+        x = cast(Tensor, batch)
+        return ((model(x) - target * x.sum(dim=1, keepdim=True)) ** 2).mean()
+
+    return Job(model, OPTIMISER, 5, batches, loss)
+
+
+def weights(of: Job) -> list[float]:
+    return torch.cat([p.flatten() for p in of.model.parameters()]).tolist()
+
+
+def test_the_loss_falls_and_every_step_is_recorded(tmp_path: Path) -> None:
+    heard = Recorder()
+    fit(context(tmp_path, heard), job())
+    losses = [(step, value) for name, step, value in heard.metrics if name == "loss"]
+    assert [step for step, _ in losses] == list(range(1, 31))
+    assert losses[-1][1] < 0.5 * losses[0][1]
+    assert heard.last_progress["done"] == heard.last_progress["total"] == 30
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole = job()
+    fit(context(tmp_path / "whole", Recorder()), whole)
+    first, second = job(), job()
+    with pytest.raises(RunCancelled):
+        fit(context(tmp_path / "halves", StopAfter(13)), first)
+    heard = Recorder()
+    fit(context(tmp_path / "halves", heard), second)
+    assert heard.notes == ["resumed after epoch 2 of 6"]
+    assert weights(second) == weights(whole)
+    assert weights(first) != weights(whole)
+
+
+def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match="at step 0 of 30"):
+        fit(context(tmp_path, Recorder()), job(target=float("nan")))

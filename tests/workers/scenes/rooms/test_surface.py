@@ -1,0 +1,80 @@
+"""Points sampled from surfaces: on them, uniform by area, nothing hidden."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from storage.labels import S3DIS13
+from tests.oracles.ray_oracle import Shape, distance_to_surfaces, signed_distance
+from workers.scenes.rooms.room import Room, make_room
+from workers.scenes.rooms.surface import sample_surface
+
+
+@pytest.fixture(scope="module", params=[0, 1, 4])
+def room(request: pytest.FixtureRequest) -> Room:
+    return make_room("offices", "site", 21, "train", request.param)
+
+
+def shapes_of(room: Room) -> list[Shape]:
+    return [(s.kind, s.centre.tolist(), s.axes.T.tolist(), s.half.tolist()) for s in room.solids]
+
+
+def test_points_lie_on_their_solid_and_in_no_other(room: Room) -> None:
+    shapes = shapes_of(room)
+    cloud = sample_surface(room, 300, room.rng("points"), noise=False)
+    for point, number in zip(cloud.points_m.tolist(), cloud.solid.tolist(), strict=True):
+        assert abs(signed_distance(point, shapes[number])) < 1e-5
+        assert min(signed_distance(point, s) for k, s in enumerate(shapes) if k != number) > -1e-5
+
+
+def test_noise_is_at_most_two_millimetres(room: Room) -> None:
+    shapes = shapes_of(room)
+    cloud = sample_surface(room, 300, room.rng("points"))
+    gaps = [distance_to_surfaces(point, shapes) for point in cloud.points_m.tolist()]
+    assert 0 < np.mean(gaps) and max(gaps) < 2.01e-3
+
+
+def test_shapes_dtypes_and_labels(room: Room) -> None:
+    cloud = sample_surface(room, 5000, room.rng("points"))
+    assert cloud.points_m.shape == (5000, 3) and cloud.points_m.dtype == np.float32
+    assert cloud.colours.shape == (5000, 3) and cloud.colours.dtype == np.uint8
+    assert {S3DIS13.classes[label] for label in np.unique(cloud.labels)} == set(room.classes)
+    assert all(cloud.labels[k] == room.solids[cloud.solid[k]].label for k in range(0, 5000, 50))
+
+
+def test_a_free_floor_is_sampled_uniformly(room: Room) -> None:
+    """Squares of the ceiling without beams hold as many points as their area says, within five deviations."""
+    cloud = sample_surface(room, 30_000, room.rng("points"), noise=False)
+    lows = [s for s in room.solids if S3DIS13.classes[s.label] in ("beam", "column")]
+    on_ceiling = cloud.points_m[cloud.labels == S3DIS13.index("ceiling")]
+    counts = []
+    for x in np.arange(0.2, room.size_m[0] - 0.7, 0.5):
+        for y in np.arange(0.2, room.size_m[1] - 0.7, 0.5):
+            clear = all(
+                s.bounds[0][0] > x + 0.5 or s.bounds[1][0] < x or s.bounds[0][1] > y + 0.5 or s.bounds[1][1] < y
+                for s in lows
+            )
+            inside = (on_ceiling[:, 0] >= x) & (on_ceiling[:, 0] < x + 0.5)
+            inside &= (on_ceiling[:, 1] >= y) & (on_ceiling[:, 1] < y + 0.5)
+            counts += [int(inside.sum())] if clear else []
+    assert len(counts) > 4
+    mean = np.mean(counts)
+    assert np.abs(np.array(counts) - mean).max() < 5 * np.sqrt(mean)
+
+
+def test_a_room_has_about_twenty_thousand_voxels_of_five_centimetres(room: Room) -> None:
+    cloud = sample_surface(room, 30_000, room.rng("points"))
+    voxels = np.unique(np.floor(cloud.points_m / 0.05).astype(int), axis=0)
+    assert 14_000 < len(voxels) < 24_000
+
+
+def test_nothing_of_the_outside_is_sampled(room: Room) -> None:
+    cloud = sample_surface(room, 5000, room.rng("points"), noise=False)
+    deepest = 0.21
+    assert (cloud.points_m > -deepest).all()
+    assert (cloud.points_m < np.array(room.size_m) + deepest).all()
+    structure = np.isin(cloud.labels, [S3DIS13.index(name) for name in ("floor", "ceiling")])
+    assert (np.abs(cloud.points_m[structure, 2]) < 1e-4).sum() > 0
+    walls = cloud.points_m[cloud.labels == S3DIS13.index("wall")]
+    assert (walls > -deepest).all()

@@ -1,0 +1,134 @@
+"""A host: what it claims with the slots and GPUs it has, and how it ends. GPUs are an inventory given by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from storage.errors import InvalidInput
+from storage.records import datasets, hosts, leases, runs
+from storage.records.database import Database
+from storage.records.datasets import Dataset
+from storage.records.leases import Claim
+from storage.settings import Settings
+from storage.specs import stages
+from storage.specs.plans import OutputRef, PlannedRun
+from workers.host import Host, find_gpus
+
+
+@dataclass
+class Puppet:
+    """A started run that does what the test says."""
+
+    claim: Claim
+    over: bool = False
+    terminated: bool = False
+
+    def ended(self) -> bool:
+        return self.over
+
+    def rss_bytes(self) -> int:
+        return 0 if self.over else 1 << 40
+
+    def terminate(self) -> None:
+        self.terminated = self.over = True
+
+    def kill(self) -> None:
+        self.over = True
+
+
+@dataclass
+class Stage:
+    """A launcher that starts puppets."""
+
+    started: list[Puppet] = field(default_factory=list)
+
+    def start(self, claim: Claim) -> Puppet:
+        self.started.append(Puppet(claim))
+        return self.started[-1]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "not there in 20 s"
+        time.sleep(0.02)
+
+
+def make_ready(db: Database, count: int, *, gpu: bool) -> None:
+    """Adds runs that are ready to be claimed."""
+    if gpu:
+        datasets.add(db, Dataset("offices", "synthrooms", "/nowhere", "s3dis13"))
+        ingest = PlannedRun("ingest", stages.Ingest(label_set="s3dis13"), {}, "offices")
+        inputs = {"scenes": OutputRef("ingest", "scenes")}
+        planned = [ingest, *(PlannedRun(f"run {i}", stages.Extract(), inputs, "offices") for i in range(count))]
+    else:
+        planned = [PlannedRun(f"run {i}", stages.EmbedLabels(label_set="s3dis13")) for i in range(count)]
+    for run in runs.create(db, planned)[-count:]:
+        with db.write() as session:
+            runs.move(session, runs.row_of(session, run.id), "ready", "by hand")
+
+
+@pytest.fixture
+def host(db: Database, settings: Settings) -> Host:
+    """A host of two slots with a launcher of puppets."""
+    return Host(db, Stage(), settings.model_copy(update={"slots": 2, "tick_s": 0.02}))
+
+
+def serving(host: Host) -> threading.Thread:
+    thread = threading.Thread(target=host.serve)
+    thread.start()
+    return thread
+
+
+def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Database, host: Host) -> None:
+    make_ready(db, 3, gpu=False)
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    thread = serving(host)
+    try:
+        wait_until(lambda: len(launcher.started) == 2)
+        time.sleep(0.2)
+        assert len(launcher.started) == 2
+        leases.succeed(db, launcher.started[0].claim.token, {}, cached=False)
+        launcher.started[0].over = True
+        wait_until(lambda: len(launcher.started) == 3)
+        assert len({puppet.claim.run_id for puppet in launcher.started}) == 3
+        assert {puppet.claim.gpu for puppet in launcher.started} == {None}
+        wait_until(lambda: bool(hosts.list_hosts(db)[0].peak_rss_bytes >= 2 << 40))
+    finally:
+        host.stopping.set()
+        thread.join(20)
+    assert [puppet.terminated for puppet in launcher.started] == [False, True, True]
+    assert not hosts.list_hosts(db)[0].alive
+
+
+def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
+    make_ready(db, 3, gpu=True)
+    host.gpus = (0, 3)
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    thread = serving(host)
+    try:
+        wait_until(lambda: len(launcher.started) == 2)
+        assert sorted(puppet.claim.gpu for puppet in launcher.started if puppet.claim.gpu is not None) == [0, 3]
+        first = next(puppet for puppet in launcher.started if puppet.claim.gpu == 3)
+        leases.succeed(db, first.claim.token, {}, cached=False)
+        first.over = True
+        wait_until(lambda: len(launcher.started) == 3)
+        assert launcher.started[2].claim.gpu == 3
+    finally:
+        host.stopping.set()
+        thread.join(20)
+
+
+def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:
+    assert find_gpus("0,1") == (0, 1)
+    assert find_gpus(" 3 , 1,3") == (1, 3)
+    assert find_gpus("") == ()
+    with pytest.raises(InvalidInput, match="expected indices such as 0,1"):
+        find_gpus("both")
