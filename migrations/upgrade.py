@@ -6,6 +6,7 @@ none of it.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,5 +111,6 @@ def _migrate(connection: Connection) -> None:
             f"the database's tables are at revision {found}, which this vlglab does not know; a newer one made them:"
             " install it, or use another VLGLAB_DATABASE_URL"
         )
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # one line a plugin says nothing to users
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

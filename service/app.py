@@ -73,8 +73,8 @@ def check_address(settings: Settings) -> None:
     if not loopback:
         raise InvalidInput(
             f"got the address {settings.host!r} to listen on, expected a loopback one such as 127.0.0.1: this version"
-            " has no login, so everyone who reaches it may do everything. Where something else guards it (a container, a"
-            " proxy with a login), set VLGLAB_ALLOW_REMOTE=1"
+            " has no login, so everyone who reaches it may do everything. Where something else guards it (a container,"
+            " a proxy with a login), set VLGLAB_ALLOW_REMOTE=1"
         )
 
 

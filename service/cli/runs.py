@@ -71,10 +71,14 @@ def logs(
 ) -> None:
     """Prints a run's log."""
     at = shell(ctx)
-    offset = 0
+    offset, reading, ended = 0, attempt, True
     while True:
-        ended = not following or at.client.run(run).state in run_table.FINAL
-        text, after = at.client.logs(run, attempt=attempt, offset=offset)
+        if following:
+            now = at.client.run(run)
+            ended = now.state in run_table.FINAL
+            if attempt is None and now.attempt != reading:  # a worker was lost, and another has begun anew
+                offset, reading = 0, now.attempt or None
+        text, after = at.client.logs(run, attempt=reading, offset=offset)
         typer.echo(text, nl=False)
         if after == offset and ended:
             return

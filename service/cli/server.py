@@ -46,10 +46,12 @@ def serve(
 ) -> None:
     """Serves the API, plans runs, and starts a worker host that outlives it."""
     from migrations.upgrade import upgrade
+    from service.app import check_address
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     config = _settings().model_copy(update=given)
+    check_address(config)
     config.home_path.mkdir(parents=True, exist_ok=True)
     listening = _bind(config)
     upgrade(config.resolved_database_url)
@@ -115,6 +117,7 @@ def _bind(config: Settings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((config.host, config.port))
+        listening.listen(128)
     except OSError as error:
         listening.close()
         raise InvalidInput(

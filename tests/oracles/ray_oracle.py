@@ -1,7 +1,7 @@
 """The slow truth about boxes and cylinders: one ray and one point at a time, in plain Python.
 
-Imports nothing of vlglab. A solid is (kind, centre, axes, half) in nested lists: axes are the local x, y and z as rows of
-world coordinates; half extents, of a cylinder (radius, radius, half height).
+Imports nothing of vlglab. A solid is (kind, centre, axes, half) in nested lists: axes are the local x, y and z as rows
+of world coordinates; half extents, of a cylinder (radius, radius, half height).
 """
 
 from __future__ import annotations

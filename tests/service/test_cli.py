@@ -133,6 +133,26 @@ def test_following_a_log_prints_each_byte_once_and_ends_with_the_run() -> None:
     assert asked == [0, 5, 10, 14]
 
 
+def test_following_a_log_begins_anew_with_the_next_attempt() -> None:
+    logs = {"1": b"lost\n", "2": b"found\n"}
+
+    def read(request: httpx.Request) -> httpx.Response:
+        log = logs[request.url.params["attempt"]]
+        return httpx.Response(
+            200, content=log[int(request.url.params["offset"]) :], headers={"X-Next-Offset": str(len(log))}
+        )
+
+    states = [{"attempt": 1, "state": "running"}, {"attempt": 2, "state": "running"}, {"attempt": 2, "state": "failed"}]
+    api = FakeApi(
+        {
+            ("GET", "/api/v1/runs/r1/logs"): read,
+            ("GET", "/api/v1/runs/r1"): [httpx.Response(200, json={**examples.RUN, **state}) for state in states],
+        }
+    )
+    _, out = vlglab(api, "runs", "logs", "r1", "-f")
+    assert out == "lost\nfound\n"
+
+
 def test_without_follow_a_log_is_read_to_its_present_end() -> None:
     answer = httpx.Response(200, content=b"abc", headers={"X-Next-Offset": "3"})
     end = httpx.Response(200, content=b"", headers={"X-Next-Offset": "3"})

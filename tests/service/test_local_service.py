@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from migrations.upgrade import current
 from service import schemas
+from service.cli import local_service
 from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
 from service.client import Client
@@ -79,3 +84,39 @@ def test_the_next_service_of_a_home_finds_what_the_last_one_left(tmp_path: Path)
     with LocalService(tmp_path) as service, service.client() as client:
         assert [dataset.name for dataset in client.datasets()] == ["tiny"]
         service.check()
+
+
+def vlglab(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "VLGLAB_HOME": str(home), **variables}
+    command = [*local_service.command(), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_an_address_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = vlglab(tmp_path, "serve", "--no-host", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "--port" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_others_reach_is_refused_before_anything_listens_or_is_written(tmp_path: Path) -> None:
+    done = vlglab(tmp_path / "home", "serve", "--no-host", "--port", "0", "--host", "0.0.0.0")
+    assert done.returncode == 1
+    assert "VLGLAB_ALLOW_REMOTE" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    done = vlglab(tmp_path, "serve", "--no-host", VLGLAB_SLOTS="many")
+    assert done.returncode == 1
+    assert "slots" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_database_is_made_and_brought_up_to_date_by_hand(tmp_path: Path) -> None:
+    done = vlglab(tmp_path, "db", "upgrade")
+    assert done.returncode == 0, done.stderr
+    revision = current(f"sqlite:///{tmp_path}/vlglab.db")
+    assert revision
+    assert done.stdout.split()[-1] == revision

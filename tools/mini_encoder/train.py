@@ -55,7 +55,7 @@ class Plan:
 
     rooms: int = 96
     views: int = 8
-    steps: int = 600
+    steps: int = 1500
     batch: int = 8
     pixels: int = 500
     """Pixels of a picture that enter the loss, half of them drawn evenly over its classes."""
@@ -98,7 +98,7 @@ def loss_of(network: MiniNetwork, images: Tensor, labels: Tensor, plan: Plan, ge
     features_BCHW = network(images)
     at_BP, label_BP = sample_pixels(labels[:, 2::4, 2::4].contiguous(), plan.pixels, generator)
     taken_BCP = torch.gather(features_BCHW.flatten(2), 2, at_BP[:, None].expand(-1, features_BCHW.shape[1], -1))
-    embeddings_PD = network.project(taken_BCP.transpose(1, 2).reshape(-1, features_BCHW.shape[1]))
+    embeddings_PD = network.project(taken_BCP.transpose(1, 2).reshape(-1, features_BCHW.shape[1])).float()
     label_P = label_BP.flatten()
     logits_PK = embeddings_PD @ torch.cat((classes, distractors)).T / plan.temperature
     varied = functional.normalize((1 - plan.synonym_share) * classes + plan.synonym_share * synonyms, dim=1)
@@ -123,7 +123,9 @@ def train(pictures: Pictures, plan: Plan) -> MiniNetwork:
         batch = [augmented(pictures.images[i], pictures.labels[i], rng) for i in chosen]
         images = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2)
         labels = torch.from_numpy(np.stack([b[1] for b in batch])).long()
-        loss = loss_of(network, images.contiguous(), labels, plan, generator)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the processor knows it
+            loss = loss_of(network, images, labels, plan, generator)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()

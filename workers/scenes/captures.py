@@ -185,7 +185,7 @@ def read_frames(root: Path, capture: Capture, digests: DigestCache, fusion: Dept
 
 
 def upright_turn(poses: F64) -> F64:
-    """(4,4) rotation by quarter turns after which the cameras' mean up direction is nearest to z.
+    """(4,4) rotation by quarter turns after which the cameras' up is nearest to z.
 
     Captures differ in which axis points up; scenes here have z up. Where no axis is clearly up, nothing is turned.
 
@@ -195,9 +195,11 @@ def upright_turn(poses: F64) -> F64:
     turn = np.eye(4)
     if not len(poses):
         return turn
-    up = -poses[:, :3, 1].mean(axis=0)
-    axis = int(np.argmax(np.abs(up)))
-    if np.abs(up[axis]) < 0.7 * np.linalg.norm(up) or (axis == 2 and up[2] > 0):
+    up, level = -poses[:, :3, 1].mean(axis=0), np.abs(poses[:, :3, 0]).mean(axis=0)
+    # cameras are held level: what is up is no camera's right, whichever way it is tilted
+    scores = np.abs(up) - level
+    axis = int(np.argmax(scores))
+    if scores[axis] < max(0.3, np.sign(up[2]) * np.abs(up[2]) - level[2] + 0.2):
         return turn
     rows = np.zeros((3, 3))
     rows[2, axis] = np.sign(up[axis])

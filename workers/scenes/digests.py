@@ -5,6 +5,7 @@ Knows files; knows no dataset. The memory is only a cache: without it, or with a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -61,7 +62,8 @@ class DigestCache:
             partial.write_text(json.dumps({"version": _VERSION, "files": self._known}))
             partial.replace(self._path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             return
         self._changed = False
 

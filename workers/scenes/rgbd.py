@@ -10,6 +10,7 @@ Source: the folders that ScanNet's SensReader exports. Knows files and cameras; 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,10 +160,10 @@ class RgbdSource:
             return None
         name = capture.path(POINTS)
         try:
-            with np.load(self._root / name, allow_pickle=False) as arrays:
+            with (self._root / name).open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 points, colours = arrays["points"], arrays["colours"]
                 labels = arrays.get("labels")
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetInvalid(
                 f"scene {capture.scene}: {name} cannot be read ({error})", scene=capture.scene
             ) from error

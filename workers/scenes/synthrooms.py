@@ -135,6 +135,8 @@ def _complete(root: Path, options: SynthRoomsOptions, rooms: Sequence[tuple[Spli
     Raises:
         DatasetInvalid: something else lies there.
     """
+    if root.exists() and not root.is_dir():
+        raise DatasetInvalid(f"got {root} for SynthRooms, which is no folder; name one that does not exist yet")
     try:
         found = json.loads((root / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -145,8 +147,6 @@ def _complete(root: Path, options: SynthRoomsOptions, rooms: Sequence[tuple[Spli
             "are made again"
         ) from error
     if found is None:
-        if root.exists() and not root.is_dir():
-            raise DatasetInvalid(f"got {root} for SynthRooms, which is no folder; name one that does not exist yet")
         others = [path.name for path in root.iterdir() if not _OURS.fullmatch(path.name)] if root.exists() else []
         if others:
             raise DatasetInvalid(

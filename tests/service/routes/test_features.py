@@ -21,7 +21,7 @@ def figures(api: Any, worker: Any) -> str:
     """The key of published figures; the run that made them."""
     api.post("/runs", LABELS)
     claim = worker.claim()
-    files = {"segmentation.png": PICTURE, "room 1_ours.ply": b"ply\n"}
+    files = {"segmentation.png": PICTURE, "room_1_ours.ply": b"ply\n"}
     worker.publish(claim, KEY, "figures", files)
     leases.succeed(worker.db, claim.token, {"text_embeddings": KEY}, cached=False)
     return KEY
@@ -30,14 +30,14 @@ def figures(api: Any, worker: Any) -> str:
 def test_the_files_of_a_run_can_be_fetched(api: Any, figures: str) -> None:
     run = api.get("/runs")["items"][0]
     found = {file["name"]: file for file in api.get(f"/runs/{run['id']}/files")["items"]}
-    assert set(found) == {"segmentation.png", "room 1_ours.ply"}
+    assert set(found) == {"segmentation.png", "room_1_ours.ply"}
     picture = found["segmentation.png"]
     assert (picture["num_bytes"], picture["artifact_key"]) == (len(PICTURE), figures)
     answer = api.http.get(picture["url"])
     assert (answer.status_code, answer.content) == (200, PICTURE)
     assert answer.headers["content-type"] == "image/png"
     assert Path(picture["path"]).read_bytes() == PICTURE
-    assert api.http.get(found["room 1_ours.ply"]["url"]).content == b"ply\n"
+    assert api.http.get(found["room_1_ours.ply"]["url"]).content == b"ply\n"
 
 
 def test_a_piece_of_a_file_can_be_fetched(api: Any, figures: str) -> None:
@@ -91,7 +91,13 @@ def test_features_say_how_they_were_made(api: Any, worker: Any, figures: str) ->
         "point_index": np.array([0, 2], np.int64),
         "views": np.zeros(3, np.uint16),
     }
-    how = {"dataset": "offices", "encoder_title": "mini", "weights_digest": "w", "dimension": 4, "lifting": {"width": 320}}
+    how = {
+        "dataset": "offices",
+        "encoder_title": "mini",
+        "weights_digest": "w",
+        "dimension": 4,
+        "lifting": {"width": 320},
+    }
     worker.publish(claim, "f0" * 16, "embeddings", None, arrays, **how)
     (found,) = api.get("/features")["items"]
     assert found["key"] == "f0" * 16

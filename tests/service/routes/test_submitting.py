@@ -10,6 +10,9 @@ from storage.labels import S3DIS13
 
 Json = dict[str, Any]
 
+EXTRACT = {"stage": "extract"}
+INGEST = {"stage": "ingest", "label_set": "s3dis13"}
+
 
 def recipe(**changes: Any) -> Json:
     return {"recipe": "3dss-vlg", "preset": "demo", "dataset": "offices", **changes}
@@ -41,7 +44,11 @@ def test_runs_can_be_given_one_by_one(api: Any, offices: str) -> None:
         "name": "by hand",
         "runs": [
             {"name": "rooms", "spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": offices},
-            {"spec": {"stage": "extract"}, "inputs": {"scenes": {"run": "rooms", "output": "scenes"}}, "dataset": offices},
+            {
+                "spec": {"stage": "extract"},
+                "inputs": {"scenes": {"run": "rooms", "output": "scenes"}},
+                "dataset": offices,
+            },
         ],
     }
     made = api.post("/experiments", body)
@@ -57,10 +64,6 @@ def test_runs_can_be_given_one_by_one(api: Any, offices: str) -> None:
         },
     )
     assert (more["name"], more["priority"], more["experiment_id"]) == ("extract", 5, None)
-
-
-EXTRACT = {"stage": "extract"}
-INGEST = {"stage": "ingest", "label_set": "s3dis13"}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,11 @@ INGEST = {"stage": "ingest", "label_set": "s3dis13"}
         ({}, "request_invalid", "recipe: Field required"),
         ([], "request_invalid", ""),
         ({"name": "x", "runs": []}, "request_invalid", "runs"),
-        ({"name": "x", "runs": [{"spec": INGEST}], "recipe": "a"}, "request_invalid", "recipe: this field is not known"),
+        (
+            {"name": "x", "runs": [{"spec": INGEST}], "recipe": "a"},
+            "request_invalid",
+            "recipe: this field is not known",
+        ),
         ({"name": "x", "runs": [{"spec": {"stage": "ingst"}}]}, "unknown_name", "ingest"),
         ({"name": "x", "runs": [{"spec": {}}]}, "unknown_name", "stage"),
         ({"name": "x", "runs": [{"spec": INGEST}]}, "spec_invalid", "name one in 'dataset'"),

@@ -102,9 +102,7 @@ def test_two_experiments_at_once_compute_each_artifact_once(
         assert sorted(states(db, e.id)[name] for e in both) == ["cached", "succeeded"], name
 
 
-def test_a_failure_gives_up_what_needs_it_and_nothing_else(
-    db: Database, host: str, plan: Sequence[PlannedRun]
-) -> None:
+def test_a_failure_gives_up_what_needs_it_and_nothing_else(db: Database, host: str, plan: Sequence[PlannedRun]) -> None:
     made = experiments.create(db, "one", None, None, {}, plan)
     for _ in range(50):
         loop.tick(db, CONFIG)

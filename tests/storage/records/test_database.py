@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from storage.errors import DatabaseError
@@ -93,9 +94,14 @@ def test_a_failed_write_leaves_nothing(db: Database) -> None:
         pass
 
     statement = text("INSERT INTO hosts VALUES ('h1', 'a', 1, 1, '[]', :now, :now, NULL, 0, 0)")
-    with pytest.raises(Stop), db.write() as session:
-        session.execute(statement, {"now": "2026-01-01 00:00:00"})
-        raise Stop
+
+    def fail() -> None:
+        with db.write() as session:
+            session.execute(statement, {"now": "2026-01-01 00:00:00"})
+            raise Stop
+
+    with pytest.raises(Stop):
+        fail()
     with db.read() as session:
         assert session.scalar(text("SELECT count(*) FROM hosts")) == 0
 

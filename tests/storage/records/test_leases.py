@@ -126,8 +126,8 @@ def heavy_run(db: Database, spec: stages.Specialize) -> str:
     """A ready run without its inputs, which only the claim looks at."""
     with db.write() as session:
         row = RunRow(
-            id=keys.new_id("r"), name="specialize", stage=spec.stage, spec=spec.model_dump(mode="json"), spec_digest="d",
-            state="ready", priority=0, attempt=0, created_at=now(session), code={}, environment={},
+            id=keys.new_id("r"), name="specialize", stage=spec.stage, spec=spec.model_dump(mode="json"),
+            spec_digest="d", state="ready", priority=0, attempt=0, created_at=now(session), code={}, environment={},
             cancel_requested=False, peak_rss_bytes=0,
         )  # fmt: skip
         session.add(row)
@@ -248,7 +248,9 @@ def test_failure_keeps_code_reason_and_scene(db: Database, claimed: Claimed) -> 
 def test_metrics_are_overwritten_step_by_step_and_may_be_undefined(db: Database, claimed: Claimed) -> None:
     claim = claimed()
     leases.append_metrics(db, claim.token, [("loss", step, 10.0 - step) for step in range(3)])
-    leases.append_metrics(db, claim.token, [("loss", 2, 1.0), ("loss", 2, 2.0), ("lr", 0, 0.1), ("loss", 3, float("nan"))])
+    leases.append_metrics(
+        db, claim.token, [("loss", 2, 1.0), ("loss", 2, 2.0), ("lr", 0, 0.1), ("loss", 3, float("nan"))]
+    )
     leases.append_metrics(db, claim.token, [])
     points = [(p.name, p.step, p.value) for p in metrics.history(db, claim.run_id, "loss")]
     assert points == [("loss", 0, 10.0), ("loss", 1, 9.0), ("loss", 2, 2.0), ("loss", 3, None)]

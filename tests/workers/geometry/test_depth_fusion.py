@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial import cKDTree
@@ -53,6 +53,7 @@ def oracle(frames: Sequence[DepthFrame], voxel: float, limit: float) -> dict[tup
     return voxels
 
 
+@settings(deadline=None)
 @given(seeds=st.lists(st.integers(0, 10_000), min_size=1, max_size=4), voxel=st.sampled_from([0.1, 0.5, 2.0]))
 def test_fusion_agrees_with_the_dictionary(seeds: list[int], voxel: float) -> None:
     frames = [some_frame(seed) for seed in seeds]
@@ -66,10 +67,11 @@ def test_fusion_agrees_with_the_dictionary(seeds: list[int], voxel: float) -> No
         assert np.abs(colour - mean[3:]).max() <= 0.5 + 1e-6
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_a_point_lies_in_its_voxel_and_a_voxel_holds_one(seed: int) -> None:
     points, _ = fuse([some_frame(seed), some_frame(seed + 1)], 0.25, 10.0)
-    cells = np.floor(points.astype(np.float64) / 0.25 + np.where(points < 0, 1e-6, -1e-6) * 0)
+    cells = np.floor(points.astype(np.float64) / 0.25)
     # float32 may round a mean onto the voxel's edge
     assert len(np.unique(cells, axis=0)) >= len(points) - 1
 

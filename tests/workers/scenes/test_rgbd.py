@@ -13,7 +13,7 @@ from storage.errors import DatasetInvalid, FrameInvalid, UnknownName
 from storage.labels import SCANNET20
 from storage.specs.parts import DepthFusion, RgbdOptions
 from tests.conformance.scene_source import SceneSourceConformance
-from tests.workers.scenes.captured import HEIGHT, K, WIDTH, floor_depth, pose_above, write_capture
+from tests.workers.scenes.captured import HEIGHT, WIDTH, K, floor_depth, pose_above, write_capture
 from workers.scenes.captures import upright_turn
 from workers.scenes.rgbd import RgbdSource
 from workers.scenes.scene import Scene, SceneSource
@@ -86,7 +86,7 @@ def test_frames_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_depth_of_another_size_than_colour_is_fused_with_its_own_intrinsics(tmp_path: Path) -> None:
-    """ScanNet: colour 1296 x 968, depth 640 x 480; here colour is three times as large, and half a per cent narrower."""
+    """ScanNet: colour 1296 x 968, depth 640 x 480; here colour is three times as large and a little narrower."""
     root = write_capture(tmp_path / "room")
     large = (WIDTH * 3 - 1, HEIGHT * 3)
     for path in (root / "color").iterdir():

@@ -24,7 +24,7 @@ from workers.scenes.scene import SceneSource
 from workers.scenes.synthrooms import MARKER, SynthRoomsSource, make_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = SynthRoomsOptions(seed=7, train_rooms=2, test_rooms=1, points=1500, views=Views(count=2, width=64, height=48))
+TINY = SynthRoomsOptions(seed=7, train_rooms=2, test_rooms=1, points=6000, views=Views(count=2, width=64, height=48))
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -117,7 +117,8 @@ from pathlib import Path
 from storage.specs.parts import SynthRoomsOptions, Views
 from workers.scenes.synthrooms import make_dataset
 if __name__ == "__main__":
-    make_dataset(Path({str(tmp_path / "d")!r}), SynthRoomsOptions(train_rooms=400), 2, lambda *_: print("room", flush=True))
+    options = SynthRoomsOptions(train_rooms=400)
+    make_dataset(Path({str(tmp_path / "d")!r}), options, 2, lambda *_: print("room", flush=True))
 """
     script = tmp_path / "make.py"
     script.write_text(code)
@@ -170,7 +171,7 @@ if __name__ == "__main__":
 
 def test_other_options_in_the_folder_are_an_error(copy: Path) -> None:
     with pytest.raises(DatasetInvalid, match="other options"):
-        make_dataset(copy, TINY.model_copy(update={"points": 1600}))
+        make_dataset(copy, TINY.model_copy(update={"points": 6001}))
 
 
 def test_a_newer_generator_s_folder_is_an_error(copy: Path) -> None:

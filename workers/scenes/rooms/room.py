@@ -15,7 +15,8 @@ import numpy as np
 
 from storage.errors import UnknownName
 from storage.specs.parts import Split
-from workers.scenes.rooms.layout import NoPlace, lay_out
+from workers.scenes.rooms.floorplan import NoPlace
+from workers.scenes.rooms.layout import lay_out
 from workers.scenes.rooms.light import Appearance, Light, draw_light
 from workers.scenes.rooms.maker import Maker
 from workers.scenes.rooms.plan import BLOCK, classes_of

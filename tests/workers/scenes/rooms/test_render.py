@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracles.ray_oracle import Shape, distance_to_surfaces, first_hit, signed_distance
@@ -58,6 +58,7 @@ def test_depth_and_label_are_those_of_the_first_surface_along_the_ray(room: Room
     assert wrong <= 1
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(["box", "cylinder"]),
     half=st.tuples(*[st.floats(0.05, 1.0)] * 3),

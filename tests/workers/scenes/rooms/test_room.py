@@ -34,8 +34,8 @@ def test_every_class_stands_in_several_training_rooms_and_not_in_all() -> None:
 
 @pytest.mark.parametrize("style", ["site", "studio"])
 def test_the_classes_of_the_plan_are_those_of_the_solids(style: str) -> None:
-    for index in range(15):
-        room = make_room("offices", style, 3, "test", index)  # type: ignore[arg-type]
+    for seed, index in [(seed, index) for seed in range(5) for index in range(20)]:
+        room = make_room("offices", style, seed, "test", index)  # type: ignore[arg-type]
         assert {S3DIS13.classes[solid.label] for solid in room.solids} == set(room.classes)
         assert 2.9 < room.size_m[0] < 5.5 and 2.9 < room.size_m[1] < 5.1 and 2.4 <= room.size_m[2] <= 2.8
 

@@ -1,0 +1,98 @@
+"""What the API is asked for. Every request refuses fields that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from service import examples
+from storage.labels import LabelSetName
+from storage.records.datasets import DatasetKind
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""A name that may stand in a URL and a path."""
+
+
+def _takes(example: Mapping[str, Any]) -> ConfigDict:
+    """Configuration of a request."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [dict(example)]})
+
+
+class DatasetRequest(BaseModel):
+    """A dataset to register."""
+
+    model_config = _takes(examples.DATASET_REQUEST)
+
+    name: Name
+    kind: DatasetKind
+    path: str | None = Field(None, description="Absolute folder under an allowed root; synthrooms makes its own.")
+    label_set: LabelSetName | None = Field(None, description="Default: s3dis13 for synthrooms, scannet20 for rgbd.")
+    options: dict[str, Any] = Field(default_factory=dict, description="How it is made or read; see its kind.")
+
+
+class ExperimentRequest(BaseModel):
+    """An experiment of a recipe."""
+
+    model_config = _takes(examples.EXPERIMENT_REQUEST)
+
+    recipe: str
+    dataset: str
+    preset: str = Field("paper", description="paper, demo or demo-capture.")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="<run>.<field> -> value.")
+    seed: int = Field(0, ge=0, lt=2**32)
+    name: str | None = Field(None, min_length=1, max_length=200)
+
+
+class InputRequest(BaseModel):
+    """Where an input comes from: an output of a run (by its name in the request, or by id), or an artifact's key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str | None = None
+    output: str | None = None
+    artifact: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        """Refuses anything but a run with its output, or an artifact."""
+        if (self.run is None) != (self.output is None) or (self.run is None) == (self.artifact is None):
+            raise ValueError('expected either {"run": ..., "output": ...} or {"artifact": ...}')
+        return self
+
+
+class RunRequest(BaseModel):
+    """One run, given by hand."""
+
+    model_config = _takes(examples.RUN_REQUEST)
+
+    name: Name | None = Field(None, description="Default: the stage's name.")
+    spec: dict[str, Any] = Field(description="The stage's spec; /specs has their schemas.")
+    inputs: dict[str, InputRequest] = Field(default_factory=dict)
+    dataset: str | None = None
+    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first.")
+
+
+class RunListRequest(BaseModel):
+    """An experiment whose runs are given one by one, each after those that it reads."""
+
+    model_config = _takes(examples.RUN_LIST_REQUEST)
+
+    name: str = Field(min_length=1, max_length=200)
+    runs: list[RunRequest] = Field(min_length=1, max_length=1000)
+
+
+RECIPE_TAG, RUNS_TAG = "<a recipe>", "<runs>"
+"""Names of the two kinds of experiments in the location of a validation error."""
+
+
+def _which(document: object) -> str:
+    """An experiment of runs has the field `runs`."""
+    has_runs = isinstance(document, RunListRequest) or (isinstance(document, Mapping) and "runs" in document)
+    return RUNS_TAG if has_runs else RECIPE_TAG
+
+
+AnyExperimentRequest = Annotated[
+    Annotated[ExperimentRequest, Tag(RECIPE_TAG)] | Annotated[RunListRequest, Tag(RUNS_TAG)], Discriminator(_which)
+]

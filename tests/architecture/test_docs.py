@@ -1,0 +1,47 @@
+"""What the documents show works, and what they list is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage import keys
+from storage.artifacts.kinds import KINDS
+from storage.artifacts.store import ArtifactManifest
+from storage.artifacts.zarr_store import ZarrStore
+from storage.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_store_s_snippet_reads_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ZarrStore(tmp_path)
+    key = keys.digest("part")
+    with store.write_part(key, kind="embeddings", scene="room_1", token="writer") as part:
+        part.write("embeddings", np.ones((5, 4), np.float16))
+        part.write("point_index", np.arange(5))
+        part.write("views", np.ones(7, np.uint16))
+        part.set(num_points=7, point_order="abc")
+    entry = store.entry(key)
+    assert entry is not None
+    manifest = ArtifactManifest(keys.digest("artifact"), "embeddings", "extract", "embeddings", {}, {}, (entry,))
+    store.publish(manifest, token="writer")
+    (snippet,) = re.findall(r"```python\n(.*?)```", (DOCS / "store.md").read_text(), re.DOTALL)
+    exec(snippet.replace("STORE", str(tmp_path)).replace("KEY", manifest.key), {})
+    assert capsys.readouterr().out == "room_1 (5, 4) abc\n"
+
+
+def test_the_store_s_document_lists_every_array() -> None:
+    text = (DOCS / "store.md").read_text()
+    for kind, layout in KINDS.items():
+        for name in layout.arrays:
+            assert f"`{name}`" in text, f"docs/store.md does not list {kind}'s array {name}"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (DOCS / "settings.md").read_text()
+    for name in Settings.model_fields:
+        assert f"`VLGLAB_{name.upper()}`" in text, f"docs/settings.md does not list VLGLAB_{name.upper()}"
