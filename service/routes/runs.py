@@ -101,7 +101,7 @@ def read_logs(
     db: TheDatabase,
     settings: TheSettings,
     attempt: Annotated[int | None, Query(ge=1, description="Which attempt; the last one if not given.")] = None,
-    offset: Annotated[int, Query(ge=0, description="Bytes of the log to skip.")] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**53, description="Bytes of the log to skip.")] = 0,
 ) -> Response:
     """What the run's process printed. Empty before it has started."""
     run = runs.get(db, run_id)
@@ -116,7 +116,7 @@ def read_logs(
 def read_events(
     run_id: RunId,
     db: TheDatabase,
-    cursor: Annotated[int, Query(ge=0, description="`next` of the reading before; 0 for all.")] = 0,
+    cursor: Annotated[int, Query(ge=0, le=2**53, description="`next` of the reading before; 0 for all.")] = 0,
     limit: Limit = 100,
 ) -> EventPage:
     """What happened to the run, oldest first, in the order in which it was committed."""

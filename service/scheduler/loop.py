@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 
 from service.scheduler.planner import plan
 from storage.errors import DatabaseError
-from storage.records import leases, planning
+from storage.records import events, leases, planning
 from storage.records.database import Database
 from storage.settings import Settings
 
@@ -18,10 +19,40 @@ MAX_ROUNDS = 100
 """Most times that one tick plans: each round may let the runs behind it go on."""
 
 
+@dataclass(slots=True)
+class Scheduler:
+    """Ticks, and remembers what it has planned already: while no run changes its state there is nothing to plan."""
+
+    db: Database
+    settings: Settings
+    _planned: int = -1
+    """The last event when it planned without finding a move."""
+
+    def tick(self) -> int:
+        """`tick`, unless nothing has happened since the last one; returns the number of moves."""
+        end_lapsed(self.db, self.settings)
+        last = events.last(self.db)
+        if last == self._planned:
+            return 0
+        moved = plan_all(self.db)
+        self._planned = -1 if moved else last
+        return moved
+
+
 def tick(db: Database, settings: Settings) -> int:
     """Ends lapsed leases, then plans until nothing moves; returns the number of moves."""
+    end_lapsed(db, settings)
+    return plan_all(db)
+
+
+def end_lapsed(db: Database, settings: Settings) -> None:
+    """Ends the leases that ran out."""
     for run_id in leases.expire(db, settings.max_attempts):
         log.warning("the worker of the run %s is lost: its lease ran out", run_id)
+
+
+def plan_all(db: Database) -> int:
+    """Plans until nothing moves; returns the number of moves."""
     moved = 0
     for _ in range(MAX_ROUNDS):
         moves = planning.advance(db, plan)
@@ -33,10 +64,11 @@ def tick(db: Database, settings: Settings) -> int:
 
 async def run(db: Database, settings: Settings, stopping: asyncio.Event) -> None:
     """Ticks until `stopping` is set. An error is logged and survived; the same one is logged once until it changes."""
+    scheduler = Scheduler(db, settings)
     last = ""
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(tick, db, settings)
+            await asyncio.to_thread(scheduler.tick)
             last = ""
         except Exception as error:
             said = f"{type(error).__name__}: {error}"

@@ -17,10 +17,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from storage.errors import DatabaseError
+from storage.errors import DatabaseError, InvalidInput
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
@@ -209,3 +209,5 @@ def _translated() -> Iterator[None]:
         missing = "no such table" in said or "does not exist" in said or "no such column" in said
         advice = "run `vlglab db upgrade`" if missing else "see that it runs, is reachable and not full"
         raise DatabaseError(f"the database answered: {said}; {advice}") from error
+    except DataError as error:
+        raise InvalidInput(f"got a value that the database can neither hold nor look up: {error.orig}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.records.database import Database
 from storage.records.pages import clamp
@@ -23,6 +23,12 @@ class Event:
     state: str
     attempt: int
     message: str
+
+
+def last(db: Database) -> int:
+    """The id of the last event; 0 before the first. While it stays, no run has changed its state."""
+    with db.read() as session:
+        return session.scalar(select(func.max(EventRow.id))) or 0
 
 
 def after(db: Database, run_id: str | None = None, cursor: int = 0, limit: int = 100) -> list[Event]:

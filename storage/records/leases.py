@@ -28,7 +28,7 @@ from storage.specs.stages import STAGES
 
 WORKER_LOST = "worker_lost"
 """Code of a run that failed because its workers died too often."""
-_CANDIDATES = 200
+_GPU_STAGES = frozenset(name for name, spec in STAGES.items() if spec.uses_gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,18 @@ def claim(db: Database, host_id: str, gpus_free: tuple[int, ...], has_gpus: bool
     Returns:
         The claim, or None where nothing fits.
     """
-    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(_CANDIDATES)
+    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
+    if has_gpus and not gpus_free:
+        query = query.where(RunRow.stage.not_in(_GPU_STAGES))
     with db.read() as session:
-        if not session.scalars(select(RunRow.id).where(RunRow.state == "ready").limit(1)).first():
+        if session.scalars(query).first() is None:
             return None
     with db.write() as session:
-        for row in session.scalars(query.with_for_update()):
-            takes_gpu = has_gpus and row.stage in STAGES and STAGES[row.stage].uses_gpu
-            if takes_gpu and not gpus_free:
-                continue
-            return _open_attempt(session, row, host_id, gpus_free[0] if takes_gpu else None, lease_s)
-    return None
+        row = session.scalars(query.with_for_update()).first()
+        if row is None:
+            return None
+        gpu = gpus_free[0] if has_gpus and row.stage in _GPU_STAGES else None
+        return _open_attempt(session, row, host_id, gpu, lease_s)
 
 
 def start(
@@ -108,7 +109,7 @@ def beat(
     with holding(db, token, ordered=False) as (session, row, attempt):
         attempt.lease_until = now(session) + timedelta(seconds=lease_s)
         if progress is not None:
-            row.progress = progress
+            row.progress = {name: metrics.finite(value) for name, value in progress.items()}
         row.peak_rss_bytes = max(row.peak_rss_bytes, rss_bytes)
         return row.cancel_requested
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from storage.records.database import Database, now
 from storage.records.tables import MetricRow
+
+T = TypeVar("T")
 
 MAX_POINTS = 10_000
 """Most points that one reading gives."""
@@ -29,10 +32,15 @@ class MetricPoint:
     at: datetime
 
 
+def finite(value: T) -> T | None:
+    """The value, or None for a number that is not finite: neither JSON nor every database has a word for it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def append(session: Session, run_id: str, points: Sequence[tuple[str, int, float]]) -> None:
     """Writes points within a transaction that holds the run; a step that is known already is overwritten."""
     moment = now(session)
-    last = {(name, step): float(value) if math.isfinite(value) else None for name, step, value in points}
+    last = {(name, step): finite(float(value)) for name, step, value in points}
     rows = [
         {"run_id": run_id, "name": name, "step": step, "value": value, "at": moment}
         for (name, step), value in last.items()

@@ -190,7 +190,7 @@ def move(
     check_move(row.id, _state(row), to)
     moment = now(session)
     row.state = to
-    row.reason_code, row.reason = reason_code, reason
+    row.reason_code, row.reason = reason_code, None if reason is None else printable(reason)
     if to == "running":
         row.started_at = row.started_at or moment
     if to in FINAL:
@@ -198,14 +198,21 @@ def move(
         row.token = None
     if to == "queued":
         row.token = None
-    session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=message))
+    said = printable(message)
+    session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=said))
 
 
 def note(session: Session, row: RunRow, message: str) -> None:
     """Writes an event that changes no state."""
+    said = printable(message)
     session.add(
-        EventRow(run_id=row.id, at=now(session), kind="note", state=row.state, attempt=row.attempt, message=message)
+        EventRow(run_id=row.id, at=now(session), kind="note", state=row.state, attempt=row.attempt, message=said)
     )
+
+
+def printable(text: str) -> str:
+    """The text without what a database cannot hold: NUL characters and halves of surrogate pairs."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(session: Session, run_id: str, *, lock: bool = False) -> RunRow:

@@ -84,9 +84,7 @@ class SparseEngineConformance:
 
     @given(clouds, channels, channels)
     @settings(max_examples=30, deadline=None)
-    def test_transposed_convolution_is_the_dense_one(
-        self, cloud: list[tuple[int, ...]], c_in: int, c_out: int
-    ) -> None:
+    def test_transposed_convolution_is_the_dense_one(self, cloud: list[tuple[int, ...]], c_in: int, c_out: int) -> None:
         self.check_transposed(torch.tensor(cloud), c_in, c_out, torch.float64)
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -20,6 +20,7 @@ from workers.learning.samples import Sample, make_sample
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
 from workers.sparse.choose import choose_engine
+from workers.sparse.grid import SortedGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def train_network(context: Context, lesson: Lesson, inputs: dict[str, str]) -> N
 def _train(context: Context, lesson: Lesson, path: Path) -> None:
     torch.manual_seed(int(context.rng("weights").integers(2**31)))
     device = torch.device(context.machine.device)
-    model = MinkUNet(3, lesson.dimension, lesson.network.arch, choose_engine(lesson.network.engine)).to(device)
+    engine = choose_engine(lesson.network.engine)
+    model: MinkUNet[SortedGrid] = MinkUNet(3, lesson.dimension, lesson.network.arch, engine).to(device)
     training = lesson.training
     order_length = len(lesson.scenes) * training.repeats
     batch_size = min(training.optimiser.batch_size, order_length)

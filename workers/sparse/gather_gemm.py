@@ -53,7 +53,12 @@ class _GatherGemmScatter(torch.autograd.Function):
         kernel_map, compute = context.kernel_map, context.compute
         wants_features, wants_kernel = context.needs_input_grad[:2]
         if not wants_kernel:
-            return _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute), None, None, None
+            return (
+                _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute),
+                None,
+                None,
+                None,
+            )
         features_vn, kernel_gradient = _gradients(
             features_vm, gradient_vn.contiguous(), kernel_kmn, kernel_map, compute, wants_features
         )

@@ -182,6 +182,4 @@ def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
     assert isinstance(offset, Tensor)
     sources = tuple((offset == k).nonzero().squeeze(1) for k in range(8))
     targets = tuple(parent[rows] for rows in sources)
-    return SortedGrid(parents, 2 * stride), KernelMap(
-        sources, targets, int(keys.numel()), int(parents.numel()), None
-    )
+    return SortedGrid(parents, 2 * stride), KernelMap(sources, targets, int(keys.numel()), int(parents.numel()), None)

@@ -15,7 +15,6 @@ from workers.sparse.engine import SparseTensor
 from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
 
-
 Precision = Literal["float32", "bfloat16"]
 
 _COMPUTE: dict[Precision, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
@@ -81,9 +80,7 @@ class TorchEngine:
                 f"got a grid of stride {to.tensor_stride} to go to, which is not the one that this tensor's grid of "
                 f"stride {x.grid.tensor_stride} was made from; pass the grid of the skip connection"
             )
-        return SparseTensor(
-            gather_gemm_scatter(x.features, kernel, to.down_map().transposed(), self._compute), to
-        )
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, to.down_map().transposed(), self._compute), to)
 
 
 def permute_rows(features: Tensor, order: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def test_a_log_is_read_piece_by_piece(api: Any, worker: Any, monkeypatch: pytest
     claim = worker.claim()
     path = log_path(worker.parts.settings.store_path, claim.run_id, claim.attempt)
     path.parent.mkdir(parents=True)
-    whole = "mIoU 43 % – µ größer\n日本語 😀\n" * 40
+    whole = "mIoU 43 % – µ größer\n日本語 😀\n" * 3
     path.write_bytes(whole.encode())
     assert api.http.get(url).text == whole
     monkeypatch.setattr(route, "LOG_BYTES", 7)

@@ -141,16 +141,16 @@ def test_the_loop_survives_errors_and_ends_when_told(
 ) -> None:  # fmt: skip
     made = experiments.create(db, "one", None, None, {}, plan)
     failures = 3
-    real = loop.tick
+    real = loop.plan_all
 
-    def fragile(db: Database, config: Settings) -> int:
+    def fragile(db: Database) -> int:
         nonlocal failures
         if failures:
             failures -= 1
             raise ZeroDivisionError("the moon was full")
-        return real(db, config)
+        return real(db)
 
-    monkeypatch.setattr(loop, "tick", fragile)
+    monkeypatch.setattr(loop, "plan_all", fragile)
 
     async def scene() -> None:
         stopping = asyncio.Event()
@@ -166,3 +166,31 @@ def test_the_loop_survives_errors_and_ends_when_told(
         "the scheduler met an error and goes on: ZeroDivisionError: the moon was full"
     ) == 1
     assert not {run.state for run in runs.of_experiment(db, made.id)} & FINAL
+
+
+def test_it_plans_again_only_when_a_run_has_changed(
+    db: Database, host: str, plan: Sequence[PlannedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+    real = loop.plan_all
+
+    def counted(db: Database) -> int:
+        planned.append(real(db))
+        return planned[-1]
+
+    monkeypatch.setattr(loop, "plan_all", counted)
+    scheduler = loop.Scheduler(db, CONFIG)
+    for _ in range(3):
+        scheduler.tick()
+    assert planned == [0]
+    experiments.create(db, "one", None, None, {}, plan)
+    for _ in range(4):
+        scheduler.tick()
+    assert planned == [0, 2, 0]
+    claim = leases.claim(db, host, (), False, 60.0)
+    assert claim is not None
+    work(db, host, claim)
+    for _ in range(4):
+        scheduler.tick()
+    assert planned[3] > 0
+    assert planned[4:] == [0]

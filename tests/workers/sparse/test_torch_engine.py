@@ -4,7 +4,6 @@ import pytest
 
 from tests.conformance.sparse_engine import SparseEngineConformance
 from workers.sparse.choose import choose_engine
-from workers.sparse.grid import SortedGrid
 from workers.sparse.torch_engine import TorchEngine
 
 
