@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service import problems
-from service.dependencies import Parts
+from service.dependencies import Parts, is_loopback, only_this_machine
 from service.routes import catalogue, datasets, experiments, features, health, runs
 from service.scheduler import loop
 from storage.artifacts import choose
@@ -46,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=health.version(),
         description=DESCRIPTION.strip(),
         lifespan=_lifespan,
+        dependencies=[Depends(only_this_machine)],
         redoc_url=None,
         separate_input_output_schemas=False,
     )
@@ -64,13 +64,7 @@ def check_address(settings: Settings) -> None:
     Raises:
         InvalidInput: it is no loopback address, and the settings do not allow that.
     """
-    if settings.allow_remote or settings.host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not settings.allow_remote and not is_loopback(settings.host):
         raise InvalidInput(
             f"got the address {settings.host!r} to listen on, expected a loopback one such as 127.0.0.1: this version"
             " has no login, so everyone who reaches it may do everything. Where something else guards it (a container,"

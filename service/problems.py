@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from service import examples
 from service.schemas import RECIPE_TAG, RUNS_TAG
-from storage.errors import VlglabError
+from storage.errors import InvalidInput, VlglabError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -62,6 +63,13 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """The error answers of every route, for its documentation."""
 
 
+class ForeignPage(InvalidInput):
+    """A request that a web page of another site made a browser send."""
+
+    code = "foreign_page"
+    status = 403
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of an app a problem+json answer."""
     app.add_exception_handler(VlglabError, _known)
@@ -86,7 +94,7 @@ def answer(
         status=status,
         code=code,
         detail=detail,
-        instance=request.url.path,
+        instance=quote(request.scope["path"]),
         scene=scene,
         errors=list(errors),
     )

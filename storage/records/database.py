@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from storage.errors import DatabaseError, InvalidInput
+from storage.errors import DatabaseError, ExtraMissing, InvalidInput
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
@@ -48,10 +48,11 @@ class Database:
 
         Raises:
             DatabaseError: an URL of another kind, or SQLite on a network file system.
+            ExtraMissing: PostgreSQL without its driver.
         """
         parsed = _parsed(url)
         if parsed.get_backend_name() == "postgresql":
-            return cls(create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20))
+            return cls(_postgres_engine(parsed))
         path = Path(str(parsed.database)).absolute()
         kind = file_system_of(path, _mounts())
         if kind in NETWORK_FILE_SYSTEMS:
@@ -184,6 +185,16 @@ def _parsed(url: str) -> URL:
         f"got the database {parsed.render_as_string()!r}, expected sqlite:///PATH or postgresql://USER@HOST/NAME"
         " (an SQLite database needs a file: worker processes share it)"
     )
+
+
+def _postgres_engine(url: URL) -> Engine:
+    """An engine for PostgreSQL; its driver is an extra."""
+    try:
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(
+            f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import LeaseLost
 from storage.records.database import Database, now
-from storage.records.runs import row_of
+from storage.records.runs import printable, row_of
 from storage.records.states import AttemptState
 from storage.records.tables import AttemptRow, RunRow
 
@@ -44,4 +44,4 @@ def close(session: Session, attempt: AttemptRow, state: AttemptState, reason: st
     """Ends an attempt within such a transaction."""
     attempt.state = state
     attempt.ended_at = now(session)
-    attempt.reason = reason
+    attempt.reason = None if reason is None else printable(reason)

@@ -177,7 +177,7 @@ def fail(db: Database, token: str, code: str, message: str, scene: str | None = 
     """
     with holding(db, token) as (session, row, attempt):
         close(session, attempt, "failed", message)
-        row.scene = scene
+        row.scene = None if scene is None else runs.printable(scene)
         where = f" (scene {scene})" if scene else ""
         move(session, row, "failed", f"{code}: {message}{where}"[:2000], reason_code=code, reason=message)
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from storage.records.database import Database, now
@@ -45,6 +44,9 @@ def append(session: Session, run_id: str, points: Sequence[tuple[str, int, float
         {"run_id": run_id, "name": name, "step": step, "value": value, "at": moment}
         for (name, step), value in last.items()
     ]
+    # Here, for importing both takes as long as all other records together.
+    from sqlalchemy.dialects import postgresql, sqlite
+
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     for first in range(0, len(rows), _AT_ONCE):
         statement = dialect.insert(MetricRow).values(rows[first : first + _AT_ONCE])

@@ -31,7 +31,8 @@ def grid(width: int, height: int, step: int) -> tuple[NDArray[np.int64], NDArray
 def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
     """(P,) cosines between rows."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.einsum("pd,pd->p", one.astype(np.float64), other.astype(np.float64)) / norms
+    likeness: NDArray[np.float64] = np.einsum("pd,pd->p", one.astype(np.float64), other.astype(np.float64)) / norms
+    return likeness
 
 
 class ImageEncoderConformance:

@@ -6,7 +6,6 @@ Values and gradients are held against torch's dense convolutions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -61,11 +60,11 @@ class SparseEngineConformance:
 
     tolerance = {torch.float64: 1e-12, torch.float32: 2e-5}
 
-    def engine(self) -> Engine[Any]:
+    def engine(self) -> Engine:
         """The engine under test."""
         raise NotImplementedError
 
-    def rows_at(self, x: SparseTensor[Any], coordinates: Tensor) -> Tensor:
+    def rows_at(self, x: SparseTensor, coordinates: Tensor) -> Tensor:
         """Features of x in the order of its own coordinates, given sorted; engines that keep another order override."""
         assert x.features.shape[0] == len(coordinates)
         return x.features
@@ -95,6 +94,13 @@ class SparseEngineConformance:
         self.check_centred(cloud, 3, 32, 5, dtype)
         self.check_strided(cloud, 24, 40, dtype)
         self.check_transposed(cloud, 40, 24, dtype)
+
+    def test_a_cloud_too_large_for_one_piece_of_work(self) -> None:
+        cloud = random_cloud(30_000, 13, seed=2)
+        assert len(cloud) > 16_000
+        self.check_centred(cloud, 3, 2, 3, torch.float32)
+        self.check_strided(cloud, 3, 2, torch.float32)
+        self.check_transposed(cloud, 2, 3, torch.float32)
 
     def test_a_single_voxel_meets_only_the_centre(self) -> None:
         cloud = torch.tensor([[0, -3, 5, 7]])

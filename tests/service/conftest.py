@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from migrations.upgrade import upgrade
 from service.app import create_app
 from service.dependencies import Parts
 from storage.artifacts.store import WHOLE, ArtifactManifest
@@ -22,6 +22,7 @@ from storage.records.evaluations import EvaluationRow
 from storage.settings import Settings
 
 API = "/api/v1"
+ADDRESS = "http://127.0.0.1:8765"
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Api:
         assert set(body) == {"type", "title", "status", "code", "detail", "instance", "scene", "errors"}
         assert body["status"] == response.status_code
         assert body["type"] == f"urn:vlglab:problem:{body['code']}"
-        assert body["instance"] == response.request.url.path
+        assert unquote(body["instance"]) == unquote(response.request.url.path)
         return body
 
     def _body(self, response: Response, status: int) -> Any:
@@ -53,11 +54,10 @@ class Api:
 
 
 @pytest.fixture
-def api(settings: Settings) -> Iterator[Api]:
-    """A running service on a fresh SQLite database, its scheduler ticking."""
-    upgrade(settings.resolved_database_url)
-    app = create_app(settings)
-    with TestClient(app, raise_server_exceptions=False) as http:
+def api(settings: Settings, database_url: str) -> Iterator[Api]:
+    """A running service, its scheduler ticking; once on SQLite and once on PostgreSQL."""
+    app = create_app(settings.model_copy(update={"database_url": database_url}))
+    with TestClient(app, ADDRESS, raise_server_exceptions=False) as http:
         yield Api(http, app.state.parts)
 
 

@@ -55,7 +55,7 @@ class Plan:
 
     rooms: int = 96
     views: int = 8
-    steps: int = 1500
+    steps: int = 950
     batch: int = 8
     pixels: int = 500
     """Pixels of a picture that enter the loss, half of them drawn evenly over its classes."""

@@ -64,8 +64,8 @@ class MiniNetwork(nn.Module):
         """
         quarter = self.down4(self.stem(images))
         eighth = self.down8(quarter)
-        features: Tensor = self.up8(_joined(self.down16(eighth), eighth))
-        features = self.up4(_joined(features, quarter))
+        joined = _joined(self.up8(_joined(self.down16(eighth), eighth)), quarter)
+        features: Tensor = self.up4(joined)
         return features
 
 

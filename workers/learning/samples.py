@@ -15,6 +15,7 @@ from storage.labels import IGNORE
 from storage.specs.parts import Training
 from workers.geometry.voxels import voxelize
 from workers.learning.augment import augment
+from workers.learning.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ def make_sample(
     voxel_m: float,
     training: Training,
     rng: np.random.Generator,
+    kept: Kept,
 ) -> Sample:
     """A random view of a scene.
 
@@ -46,21 +48,22 @@ def make_sample(
         voxel_m: edge of a voxel, metres.
         training: augmentation and crop.
         rng: where chance comes from.
+        kept: reads the arrays.
     """
-    points = scene.array("points")
-    colours = scene.array("colours").astype(np.float32) / np.float32(255)
+    points: NDArray[np.float32] = kept.array(scene, "points")
+    colours = kept.array(scene, "colours").astype(np.float32) / np.float32(255)
     if training.augment is not None:
         points, colours = augment(points, colours, training.augment, rng)
         points += rng.uniform(0, voxel_m, (1, 3)).astype(np.float32)
     voxels = voxelize(points, voxel_m)
-    kept = np.arange(voxels.num_voxels)
+    chosen = np.arange(voxels.num_voxels)
     if training.crop_voxels is not None and voxels.num_voxels > training.crop_voxels:
-        kept = _nearest(voxels.coordinates, int(rng.integers(voxels.num_voxels)), training.crop_voxels)
+        chosen = _nearest(voxels.coordinates, int(rng.integers(voxels.num_voxels)), training.crop_voxels)
     new_row = np.full(voxels.num_voxels, -1, np.int64)
-    new_row[kept] = np.arange(len(kept))
+    new_row[chosen] = np.arange(len(chosen))
     rows = new_row[voxels.point_to_voxel]
-    found, targets = _targets(target, rows, len(kept))
-    return Sample(voxels.coordinates[kept], voxels.mean(colours)[kept] * 2 - 1, found, targets)
+    found, targets = _targets(target, rows, len(chosen), kept)
+    return Sample(voxels.coordinates[chosen], voxels.mean(colours)[chosen] * 2 - 1, found, targets)
 
 
 def _nearest(coordinates: NDArray[np.int32], centre: int, count: int) -> NDArray[np.int64]:
@@ -71,14 +74,14 @@ def _nearest(coordinates: NDArray[np.int32], centre: int, count: int) -> NDArray
 
 
 def _targets(
-    target: PartReader, rows: NDArray[np.int64], num_voxels: int
+    target: PartReader, rows: NDArray[np.int64], num_voxels: int, kept: Kept
 ) -> tuple[NDArray[np.int64], NDArray[np.float32] | NDArray[np.int16]]:
     """Voxels that have a target, and it. Points without one carry none."""
     if "point_index" in target.names():
-        row = rows[target.array("point_index")]
+        row = rows[kept.array(target, "point_index")]
         inside = np.flatnonzero(row >= 0)
-        return mean_by_row(target.array("embeddings"), inside, row[inside])
-    labels = target.array("labels")
+        return mean_by_row(kept.array(target, "embeddings"), inside, row[inside])
+    labels: NDArray[np.int16] = kept.array(target, "labels")
     valid = np.flatnonzero((labels != IGNORE) & (rows >= 0))
     return majority_by_row(labels[valid], rows[valid], num_voxels)
 

@@ -16,6 +16,7 @@ from storage.errors import TrainingFailed
 from storage.specs.parts import Network, Training
 from workers.context import Context
 from workers.learning.fit import Job, fit
+from workers.learning.kept import Kept
 from workers.learning.samples import Sample, make_sample
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
@@ -78,11 +79,13 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     order_length = len(lesson.scenes) * training.repeats
     batch_size = min(training.optimiser.batch_size, order_length)
 
+    kept = Kept()
+
     def batches(epoch: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(order_length) % len(lesson.scenes)
         for start in range(0, order_length - batch_size + 1, batch_size):
             chosen = [
-                _sample(context, lesson, lesson.scenes[scene], epoch, start + i)
+                _sample(context, lesson, lesson.scenes[scene], (epoch, start + i), kept)
                 for i, scene in enumerate(order[start : start + batch_size])
             ]
             yield collate(chosen, device)
@@ -104,14 +107,14 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     )
 
 
-def _sample(context: Context, lesson: Lesson, scene: str, epoch: int, position: int) -> Sample:
+def _sample(context: Context, lesson: Lesson, scene: str, place: tuple[int, int], kept: Kept) -> Sample:
     """One scene's sample; a crop without a target is drawn again from the whole scene."""
     points = context.open(context.artifact("scenes"), scene)
     target = lesson.target(scene, points)
     for attempt in range(4):
         training = lesson.training if attempt < 3 else lesson.training.model_copy(update={"crop_voxels": None})
-        rng = context.rng("sample", epoch, position, attempt)
-        sample = make_sample(points, target, lesson.voxel_m, training, rng)
+        rng = context.rng("sample", *place, attempt)
+        sample = make_sample(points, target, lesson.voxel_m, training, rng, kept)
         if len(sample.rows):
             return sample
     raise TrainingFailed(

@@ -7,14 +7,13 @@ MinkowskiEngine's examples. Knows layers and engines; no scene, no label set, no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from workers.sparse.choose import choose_engine
-from workers.sparse.engine import Engine, GridT, SparseTensor
-from workers.sparse.grid import SortedGrid
+from workers.sparse.engine import Engine, SparseTensor
 from workers.sparse.layers import Convolution, Norm
 
 Arch = Literal["MinkUNet14A", "MinkUNet18A", "MinkUNet34A"]
@@ -50,18 +49,17 @@ class ResidualBlock(nn.Module):
         if in_channels != out_channels:
             self.downsample = nn.ModuleList([Convolution(in_channels, out_channels, 1), Norm(out_channels)])
 
-    def forward(self, engine: Engine[GridT], x: SparseTensor[GridT]) -> SparseTensor[GridT]:
+    def forward(self, engine: Engine, x: SparseTensor) -> SparseTensor:
         """(V,in) to (V,out) on the same grid."""
         y = self.norm1(self.conv1(engine, x))
         y = self.conv2(engine, y)
         shortcut = x
         if self.downsample is not None:
             shortcut = self.downsample[1](self.downsample[0](engine, x), relu=False)
-        result: SparseTensor[GridT] = self.norm2(y, shortcut=shortcut.features)
-        return result
+        return cast(SparseTensor, self.norm2(y, shortcut=shortcut.features))
 
 
-class MinkUNet(nn.Module, Generic[GridT]):
+class MinkUNet(nn.Module):
     """A per-voxel embedding of a voxelized scene.
 
     Modules are named as in MinkowskiEngine's MinkUNet (conv0p1s1, bn0, .., block8, final), so state dicts agree.
@@ -72,7 +70,7 @@ class MinkUNet(nn.Module, Generic[GridT]):
         in_channels: int = 3,
         out_channels: int = 768,
         arch: Arch = "MinkUNet18A",
-        engine: Engine[GridT] | Engine[SortedGrid] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """Draws the initial weights from torch's global generator.
 
@@ -125,23 +123,20 @@ class MinkUNet(nn.Module, Generic[GridT]):
         x = self.bn0(self.conv0p1s1(engine, x))
         skips = [x]
         for level in range(1, 5):
-            x = self._module(f"conv{level}p{2 ** (level - 1)}s2")(engine, x)
-            x = self._module(f"bn{level}")(x)
+            x = self.get_submodule(f"conv{level}p{2 ** (level - 1)}s2")(engine, x)
+            x = self.get_submodule(f"bn{level}")(x)
             x = self._block(level, x)
             skips.append(x)
         skips.pop()
         for level in range(4, 8):
             skip = skips.pop()
-            x = self._module(f"convtr{level}p{2 ** (8 - level)}s2")(engine, x, skip.grid)
-            x = self._module(f"bntr{level}")(x)
+            x = self.get_submodule(f"convtr{level}p{2 ** (8 - level)}s2")(engine, x, skip.grid)
+            x = self.get_submodule(f"bntr{level}")(x)
             x = self._block(level + 1, x.with_features(torch.cat([x.features, skip.features], dim=1)))
-        head = self.final
-        return torch.addmm(head.bias, engine.rows(x), head.kernel)
+        bias = cast(Tensor, self.final.bias)
+        return torch.addmm(bias, engine.rows(x), self.final.kernel)
 
-    def _module(self, name: str) -> nn.Module:
-        return self.get_submodule(name)
-
-    def _block(self, level: int, x: SparseTensor[GridT]) -> SparseTensor[GridT]:
+    def _block(self, level: int, x: SparseTensor) -> SparseTensor:
         for block in self.get_submodule(f"block{level}").children():
             x = block(self._engine, x)
         return x

@@ -12,13 +12,13 @@ Legend of shapes: V voxels, C channels, K kernel volume, M channels in, N channe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from torch import Tensor
 
 
 class Grid(Protocol):
-    """A set of voxel coordinates at one tensor stride; an engine keeps its kernel maps with it."""
+    """A set of voxel coordinates at one tensor stride; its engine keeps the kernel maps with it."""
 
     @property
     def tensor_stride(self) -> int:
@@ -29,23 +29,20 @@ class Grid(Protocol):
         """V, the number of voxels."""
 
 
-GridT = TypeVar("GridT", bound=Grid)
-
-
 @dataclass(frozen=True, slots=True)
-class SparseTensor(Generic[GridT]):
+class SparseTensor:
     """Features on the voxels of a grid. Tensors on one grid object share their kernel maps."""
 
     features: Tensor
     """(V,C) floating; row i belongs to the grid's voxel i, whatever order the engine keeps voxels in."""
-    grid: GridT
+    grid: Grid
 
-    def with_features(self, features: Tensor) -> SparseTensor[GridT]:
+    def with_features(self, features: Tensor) -> SparseTensor:
         """The same voxels with other features, (V,any)."""
         return SparseTensor(features, self.grid)
 
 
-class Engine(Protocol[GridT]):
+class Engine(Protocol):
     """Convolves sparse tensors.
 
     Kernels are (K,M,N); with a kernel size of 1, (M,N). The offset of kernel slice k is, x fastest,
@@ -53,7 +50,7 @@ class Engine(Protocol[GridT]):
     centred, even ones cover {0, .., size - 1}, all times the tensor stride of the finer grid.
     """
 
-    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor[GridT]:
+    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor:
         """A sparse tensor of stride 1.
 
         Args:
@@ -64,16 +61,14 @@ class Engine(Protocol[GridT]):
             ValueError: wrong shapes, no voxel, a duplicate, or coordinates out of the engine's range.
         """
 
-    def rows(self, x: SparseTensor[GridT]) -> Tensor:
+    def rows(self, x: SparseTensor) -> Tensor:
         """Features (V,C) in the order of the coordinates that were given to `tensor`.
 
         Raises:
             ValueError: x lies on a coarser grid.
         """
 
-    def convolution(
-        self, x: SparseTensor[GridT], kernel: Tensor, kernel_size: int, stride: int = 1
-    ) -> SparseTensor[GridT]:
+    def convolution(self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int = 1) -> SparseTensor:
         """Sum over offsets of ``x[p + offset] @ kernel[offset]`` at every output voxel p.
 
         Stride 1 (odd sizes): the output has the input's voxels. Stride 2 (size 2): the output has the voxels
@@ -84,8 +79,8 @@ class Engine(Protocol[GridT]):
         """
 
     def transposed_convolution(
-        self, x: SparseTensor[GridT], kernel: Tensor, kernel_size: int, stride: int, to: GridT
-    ) -> SparseTensor[GridT]:
+        self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int, to: Grid
+    ) -> SparseTensor:
         """The exact transpose of the strided convolution from `to` onto x's grid, (K,M,N) with M the channels of x.
 
         Raises:

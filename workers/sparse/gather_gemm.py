@@ -9,13 +9,20 @@ Legend of shapes: V voxels, P pairs of a chunk, K offsets, M channels in, N chan
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from workers.sparse.grid import CHUNK, KernelMap
+from workers.sparse.kernel_map import CHUNK, KernelMap, Tile
+from workers.sparse.parallel import run_all
+
+_FEW_PAIRS, _FEW_CHANNELS = 768, 32
+"""Below so many pairs an offset, or channels in, a call in bfloat16 costs more than it saves."""
+_ROUND = 512
+"""Rows of a product in another type are rounded up to a multiple: its library compiles a kernel a shape."""
 
 
 def gather_gemm_scatter(
@@ -29,10 +36,13 @@ def gather_gemm_scatter(
         features_vm: (V_in,M).
         kernel_kmn: (K,M,N).
         kernel_map: which rows meet under which offset.
-        compute: the type that matrices are multiplied in; None takes the features'. Sums stay in the features' type.
+        compute: the type that matrices are multiplied in; None takes the features'. Sums stay in the features' type,
+            and products too small to gain from another type, too.
     """
+    small = kernel_map.num_pairs < _FEW_PAIRS * kernel_kmn.shape[0] or kernel_kmn.shape[1] < _FEW_CHANNELS
+    dtype = features_vm.dtype if compute is None or small else compute
     apply: Any = _GatherGemmScatter.apply
-    return cast(Tensor, apply(features_vm, kernel_kmn, kernel_map, compute or features_vm.dtype))
+    return cast(Tensor, apply(features_vm, kernel_kmn, kernel_map, dtype))
 
 
 class _GatherGemmScatter(torch.autograd.Function):
@@ -51,88 +61,76 @@ class _GatherGemmScatter(torch.autograd.Function):
         context = cast(Any, ctx)
         features_vm, kernel_kmn = context.saved_tensors
         kernel_map, compute = context.kernel_map, context.compute
-        wants_features, wants_kernel = context.needs_input_grad[:2]
-        if not wants_kernel:
-            return (
-                _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute),
-                None,
-                None,
-                None,
-            )
-        features_vn, kernel_gradient = _gradients(
-            features_vm, gradient_vn.contiguous(), kernel_kmn, kernel_map, compute, wants_features
-        )
-        return features_vn, kernel_gradient, None, None
+        features_gradient = kernel_gradient = None
+        if context.needs_input_grad[0]:
+            features_gradient = _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute)
+        if context.needs_input_grad[1]:
+            kernel_gradient = _kernel_gradient(features_vm, gradient_vn, kernel_kmn, kernel_map, compute)
+        return features_gradient, kernel_gradient, None, None
 
 
 def _convolve(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype) -> Tensor:
-    result_type = features_vm.dtype
+    """One task a tile of output rows."""
+    num_in, num_out = kernel_kmn.shape[1:]
+    out_vn = features_vm.new_empty(kernel_map.num_targets, num_out)
     features_vm = features_vm.to(compute)
     matrices_mn = kernel_kmn.to(compute).unbind()
-    num_in, num_out = kernel_kmn.shape[1:]
-    out_vn = _centre(features_vm, matrices_mn, kernel_map, result_type, num_out)
-    gathered, adder = features_vm.new_empty(CHUNK, num_in), _Adder(out_vn, compute)
-    for k, sources, targets in kernel_map.chunks:
-        in_pm = gathered[: sources.numel()]
-        torch.index_select(features_vm, 0, sources, out=in_pm)
-        adder.add_product(in_pm, matrices_mn[k], targets)
+
+    def convolve_tile(tile: Tile) -> None:
+        gathered, products = features_vm.new_empty(CHUNK, num_in), features_vm.new_empty(CHUNK, num_out)
+        converted = None if compute == out_vn.dtype else out_vn.new_empty(CHUNK, num_out)
+        tile_vn = out_vn[tile.start : tile.stop]
+        if kernel_map.centre is None:
+            tile_vn.zero_()
+        elif converted is None:
+            torch.mm(features_vm[tile.start : tile.stop], matrices_mn[kernel_map.centre], out=tile_vn)
+        else:
+            tile_vn.copy_(features_vm[tile.start : tile.stop] @ matrices_mn[kernel_map.centre])
+        for k, sources, targets in tile.chunks:
+            num = sources.numel()
+            torch.index_select(features_vm, 0, sources, out=gathered[:num])
+            if converted is None:
+                tile_vn.index_add_(0, targets, torch.mm(gathered[:num], matrices_mn[k], out=products[:num]))
+            else:
+                rows = _rounded(num)
+                torch.mm(gathered[:rows], matrices_mn[k], out=products[:rows])
+                tile_vn.index_add_(0, targets, converted[:num].copy_(products[:num]))
+
+    run_all([partial(convolve_tile, tile) for tile in kernel_map.tiles], out_vn.device)
     return out_vn
 
 
-def _gradients(
-    features_vm: Tensor,
-    gradient_vn: Tensor,
-    kernel_kmn: Tensor,
-    kernel_map: KernelMap,
-    compute: torch.dtype,
-    wants_features: bool,
-) -> tuple[Tensor | None, Tensor]:
-    """Both gradients in one pass, so that the output's gradient is gathered once."""
-    features_vm, gradient_vn, result_type = features_vm.to(compute), gradient_vn.to(compute), gradient_vn.dtype
-    num_in, num_out = kernel_kmn.shape[1:]
-    matrices_nm = kernel_kmn.to(compute).transpose(1, 2).unbind()
-    kernel_gradient = torch.zeros_like(kernel_kmn)
-    sums_mn = kernel_gradient.unbind()
-    gradient_vm = adder = None
-    if wants_features:
-        gradient_vm = _centre(gradient_vn, matrices_nm, kernel_map.transposed(), result_type, num_in)
-        adder = _Adder(gradient_vm, compute)
-    if kernel_map.centre is not None:
-        sums_mn[kernel_map.centre].copy_(features_vm.t() @ gradient_vn)
-    gathered_in, gathered_out = features_vm.new_empty(CHUNK, num_in), features_vm.new_empty(CHUNK, num_out)
-    for k, sources, targets in kernel_map.chunks:
-        in_pm, out_pn = gathered_in[: sources.numel()], gathered_out[: sources.numel()]
-        torch.index_select(features_vm, 0, sources, out=in_pm)
-        torch.index_select(gradient_vn, 0, targets, out=out_pn)
-        if compute == kernel_gradient.dtype:
-            sums_mn[k].addmm_(in_pm.t(), out_pn)
-        else:
-            sums_mn[k].add_(in_pm.t() @ out_pn)
-        if adder is not None:
-            adder.add_product(out_pn, matrices_nm[k], sources)
-    return gradient_vm, kernel_gradient
-
-
-def _centre(
-    features_vm: Tensor, matrices_mn: tuple[Tensor, ...], kernel_map: KernelMap, result_type: torch.dtype, num_out: int
+def _kernel_gradient(
+    features_vm: Tensor, gradient_vn: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype
 ) -> Tensor:
-    """The output (V_out,N) after the offset that maps every voxel to itself, which needs no gathering; or zeros."""
-    if kernel_map.centre is None:
-        return features_vm.new_zeros(kernel_map.num_targets, num_out, dtype=result_type)
-    return (features_vm @ matrices_mn[kernel_map.centre]).to(result_type)
+    """One task an offset."""
+    gradient_kmn = kernel_kmn.new_zeros(kernel_kmn.shape)
+    features_vm, gradient_vn = features_vm.to(compute), gradient_vn.to(compute).contiguous()
+
+    def differentiate_offset(k: int) -> None:
+        gradient_mn = gradient_kmn[k]
+        if k == kernel_map.centre:
+            gradient_mn.copy_(features_vm.t() @ gradient_vn)
+            return
+        for sources, targets in kernel_map.chunks(k):
+            if compute == gradient_mn.dtype:
+                gradient_mn.addmm_(features_vm.index_select(0, sources).t(), gradient_vn.index_select(0, targets))
+            else:
+                in_pm, out_pn = _padded_rows(features_vm, sources), _padded_rows(gradient_vn, targets)
+                gradient_mn.add_(in_pm.t() @ out_pn)
+
+    run_all([partial(differentiate_offset, k) for k in range(kernel_kmn.shape[0])], gradient_kmn.device)
+    return gradient_kmn
 
 
-class _Adder:
-    """Adds products of rows to rows of an output, in the output's type."""
+def _rounded(num: int) -> int:
+    return min(CHUNK, -(-num // _ROUND) * _ROUND)
 
-    def __init__(self, out_vn: Tensor, compute: torch.dtype) -> None:
-        self._out_vn = out_vn
-        self._products = out_vn.new_empty(CHUNK, out_vn.shape[1], dtype=compute)
-        self._converted = None if compute == out_vn.dtype else out_vn.new_empty(CHUNK, out_vn.shape[1])
 
-    def add_product(self, in_pm: Tensor, matrix_mn: Tensor, targets: Tensor) -> None:
-        product_pn = self._products[: targets.numel()]
-        torch.mm(in_pm, matrix_mn, out=product_pn)
-        if self._converted is not None:
-            product_pn = self._converted[: targets.numel()].copy_(product_pn)
-        self._out_vn.index_add_(0, targets, product_pn)
+def _padded_rows(features_vm: Tensor, rows: Tensor) -> Tensor:
+    """``features_vm[rows]`` and zeros below, up to the rounded number of rows."""
+    num = rows.numel()
+    padded_pm = features_vm.new_empty(_rounded(num), features_vm.shape[1])
+    torch.index_select(features_vm, 0, rows, out=padded_pm[:num])
+    padded_pm[num:].zero_()
+    return padded_pm

@@ -7,11 +7,10 @@ Knows integers only: no features and no kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import torch
 from torch import Tensor
+
+from workers.sparse.kernel_map import KernelMap
 
 _AXIS_BITS = 17
 _BIAS = 1 << (_AXIS_BITS - 1)
@@ -19,48 +18,7 @@ _MARGIN = 256
 """Coordinates keep this far from the fields' ends, so that no neighbour's key spills into the next field."""
 _MAX_BATCH = 1 << 12
 _SHIFTS = (2 * _AXIS_BITS, _AXIS_BITS, 0)
-CHUNK = 2048
-"""Pairs that are multiplied at once: enough for a fast product, few enough for their rows to stay in the cache."""
 _SENTINEL = torch.iinfo(torch.int64).max
-
-
-@dataclass(frozen=True)
-class KernelMap:
-    """Which input voxel meets which output voxel under each kernel offset."""
-
-    sources: tuple[Tensor, ...]
-    """One (P_k,) int64 an offset: rows of the input."""
-    targets: tuple[Tensor, ...]
-    """One (P_k,) int64 an offset: rows of the output, ascending and without duplicates."""
-    num_sources: int
-    num_targets: int
-    centre: int | None
-    """The offset that maps every voxel to itself, where there is one."""
-
-    @cached_property
-    def chunks(self) -> tuple[tuple[int, Tensor, Tensor], ...]:
-        """(offset, sources, targets) of at most CHUNK pairs each, all pairs but the centre's."""
-        return tuple(
-            (k, part, target)
-            for k, (sources, targets) in enumerate(zip(self.sources, self.targets, strict=True))
-            if k != self.centre and sources.numel()
-            for part, target in zip(torch.split(sources, CHUNK), torch.split(targets, CHUNK), strict=True)
-        )
-
-    def transposed(self) -> KernelMap:
-        """The map of the transposed convolution."""
-        return self._transposed
-
-    @cached_property
-    def _transposed(self) -> KernelMap:
-        turned = KernelMap(self.targets, self.sources, self.num_targets, self.num_sources, self.centre)
-        turned.__dict__["chunks"] = tuple((k, target, part) for k, part, target in self.chunks)
-        return turned
-
-    @property
-    def num_pairs(self) -> int:
-        """How many pairs of voxels meet, over all offsets."""
-        return sum(int(rows.numel()) for rows in self.sources)
 
 
 class SortedGrid:

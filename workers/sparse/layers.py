@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from workers.sparse.engine import Engine, GridT, SparseTensor
+from workers.sparse.engine import Engine, Grid, SparseTensor
 
 
 class Convolution(nn.Module):
@@ -50,7 +50,7 @@ class Convolution(nn.Module):
             if self.bias is not None:
                 self.bias.uniform_(-bound, bound)
 
-    def forward(self, engine: Engine[GridT], x: SparseTensor[GridT], to: GridT | None = None) -> SparseTensor[GridT]:
+    def forward(self, engine: Engine, x: SparseTensor, to: Grid | None = None) -> SparseTensor:
         """Convolves x; a transposed convolution needs the grid to go `to`."""
         if self.transposed:
             if to is None:
@@ -68,9 +68,7 @@ class Norm(nn.Module):
         super().__init__()
         self.bn = nn.BatchNorm1d(channels, momentum=momentum)
 
-    def forward(
-        self, x: SparseTensor[GridT], *, relu: bool = True, shortcut: Tensor | None = None
-    ) -> SparseTensor[GridT]:
+    def forward(self, x: SparseTensor, *, relu: bool = True, shortcut: Tensor | None = None) -> SparseTensor:
         """``relu(norm(x) + shortcut)``; shortcut (V,C)."""
         features: Tensor = self.bn(x.features)
         if shortcut is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workers.sparse.engine import SparseTensor
+from workers.sparse.engine import Grid, SparseTensor
 from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
 
@@ -29,7 +29,7 @@ class TorchEngine:
             raise ValueError(f"got precision {precision!r}, expected one of {', '.join(_COMPUTE)}")
         self._compute = _COMPUTE[precision]
 
-    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor[SortedGrid]:
+    def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor:
         """See `Engine.tensor`; rows are kept in the order of the voxels' keys."""
         grid = grid_of(coordinates)
         if features.dim() != 2 or features.shape[0] != grid.num_voxels or not features.is_floating_point():
@@ -41,46 +41,46 @@ class TorchEngine:
             return SparseTensor(features, grid)
         return SparseTensor(permute_rows(features, grid.order), grid)
 
-    def rows(self, x: SparseTensor[SortedGrid]) -> Tensor:
+    def rows(self, x: SparseTensor) -> Tensor:
         """See `Engine.rows`."""
-        if x.grid.tensor_stride != 1:
+        grid = _own(x.grid)
+        if grid.tensor_stride != 1:
             raise ValueError(
-                f"got a tensor of stride {x.grid.tensor_stride}, expected 1; "
-                "transpose-convolve it back to the voxels given"
+                f"got a tensor of stride {grid.tensor_stride}, expected 1; transpose-convolve it back to the voxels given"
             )
-        return x.features if x.grid.order is None else permute_rows(x.features, torch.argsort(x.grid.order))
+        return x.features if grid.order is None else permute_rows(x.features, torch.argsort(grid.order))
 
-    def convolution(
-        self, x: SparseTensor[SortedGrid], kernel: Tensor, kernel_size: int, stride: int = 1
-    ) -> SparseTensor[SortedGrid]:
+    def convolution(self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int = 1) -> SparseTensor:
         """See `Engine.convolution`."""
-        if kernel_size == stride == 1:
-            _check(kernel, kernel_size, x)
-            return x.with_features(x.features @ kernel)
         _check(kernel, kernel_size, x)
+        grid = _own(x.grid)
+        if kernel_size == stride == 1:
+            return x.with_features(x.features @ kernel)
         if stride == 1 and kernel_size % 2 == 1:
-            kernel_map = x.grid.neighbour_map(kernel_size)
-            return x.with_features(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute))
-        if stride == kernel_size == 2:
-            features = gather_gemm_scatter(x.features, kernel, x.grid.down_map(), self._compute)
-            return SparseTensor(features, x.grid.coarser())
-        raise ValueError(
-            f"got kernel size {kernel_size} with stride {stride}, expected an odd size with 1, or 2 with 2"
-        )
+            kernel_map, out_grid = grid.neighbour_map(kernel_size), grid
+        elif stride == kernel_size == 2:
+            kernel_map, out_grid = grid.down_map(), grid.coarser()
+        else:
+            raise ValueError(
+                f"got kernel size {kernel_size} with stride {stride}, expected an odd size with 1, or 2 with 2"
+            )
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute), out_grid)
 
     def transposed_convolution(
-        self, x: SparseTensor[SortedGrid], kernel: Tensor, kernel_size: int, stride: int, to: SortedGrid
-    ) -> SparseTensor[SortedGrid]:
+        self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int, to: Grid
+    ) -> SparseTensor:
         """See `Engine.transposed_convolution`."""
+        _check(kernel, kernel_size, x)
         if kernel_size != 2 or stride != 2:
             raise ValueError(f"got kernel size {kernel_size} with stride {stride}, expected 2 with 2")
-        _check(kernel, kernel_size, x)
-        if to.coarser() is not x.grid:
+        grid = _own(to)
+        if grid.coarser() is not x.grid:
             raise ValueError(
                 f"got a grid of stride {to.tensor_stride} to go to, which is not the one that this tensor's grid of "
                 f"stride {x.grid.tensor_stride} was made from; pass the grid of the skip connection"
             )
-        return SparseTensor(gather_gemm_scatter(x.features, kernel, to.down_map().transposed(), self._compute), to)
+        kernel_map = grid.down_map().transposed()
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute), to)
 
 
 def permute_rows(features: Tensor, order: Tensor) -> Tensor:
@@ -102,7 +102,13 @@ class _PermuteRows(torch.autograd.Function):
         return gradient.index_select(0, torch.argsort(order)), None
 
 
-def _check(kernel: Tensor, kernel_size: int, x: SparseTensor[SortedGrid]) -> None:
+def _own(grid: Grid) -> SortedGrid:
+    if not isinstance(grid, SortedGrid):
+        raise ValueError(f"got a grid of type {type(grid).__name__}, expected one that this engine made")
+    return grid
+
+
+def _check(kernel: Tensor, kernel_size: int, x: SparseTensor) -> None:
     """Raises ValueError where the kernel's shape does not fit its size and the tensor."""
     channels = x.features.shape[1]
     expected = (channels,) if kernel_size == 1 else (kernel_size**3, channels)

@@ -15,6 +15,7 @@ from storage.labels import IGNORE
 from storage.specs.stages import Specialize
 from workers.context import Context
 from workers.learning.fit import Job, fit
+from workers.learning.kept import Kept
 from workers.learning.losses import text_cross_entropy
 from workers.nets import checkpoints
 from workers.nets.adapter import Adapter
@@ -50,10 +51,12 @@ def _train(context: Context, scenes: list[str], dimension: int) -> Adapter:
     adapter = Adapter(dimension, spec.adapter).to(device)
     batch_size = min(spec.optimiser.batch_size, len(scenes))
 
+    kept = Kept()
+
     def batches(epoch: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(len(scenes))
         for start in range(0, len(scenes) - batch_size + 1, batch_size):
-            drawn = [_draw(context, scenes[i], epoch) for i in order[start : start + batch_size]]
+            drawn = [_draw(context, scenes[i], epoch, kept) for i in order[start : start + batch_size]]
             yield (
                 torch.from_numpy(np.concatenate([e for e, _ in drawn])).to(device),
                 torch.from_numpy(np.concatenate([y for _, y in drawn])).to(device),
@@ -68,7 +71,7 @@ def _train(context: Context, scenes: list[str], dimension: int) -> Adapter:
 
 
 def _draw(
-    context: Context, scene: str, epoch: int
+    context: Context, scene: str, epoch: int, kept: Kept
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float16]], np.ndarray[tuple[int, ...], np.dtype[np.int16]]]:
     """Random labelled points of a scene: (P,D) embeddings and (P,) labels."""
     lifted = context.open(context.artifact("embeddings"), scene)
@@ -79,13 +82,13 @@ def _draw(
             "the same scenes",
             scene=scene,
         )
-    labels = pseudo.array("labels")[lifted.array("point_index")]
+    labels = kept.array(pseudo, "labels")[kept.array(lifted, "point_index")]
     labelled = np.flatnonzero(labels != IGNORE)
     if not len(labelled):
         raise TrainingFailed(f"scene {scene} has not one labelled point", scene=scene)
     count = min(_spec(context).points_per_scene, len(labelled))
     chosen = np.sort(context.rng("points", epoch, scene).choice(labelled, count, replace=False))
-    return lifted.array("embeddings")[chosen], labels[chosen]
+    return kept.array(lifted, "embeddings")[chosen], labels[chosen]
 
 
 def _spec(context: Context) -> Specialize:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from storage.errors import DatabaseError
+from storage.errors import DatabaseError, ExtraMissing
 from storage.records import database
 from storage.records.database import Database, file_system_of
 
@@ -51,6 +52,12 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
 def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
     with pytest.raises(DatabaseError, match=r"expected sqlite:///PATH or postgresql://"):
         Database.open(url)
+
+
+def test_postgres_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ExtraMissing, match=r"vlglab\[postgres\]"):
+        Database.open("postgresql://lab@host/name")
 
 
 def test_a_password_is_never_shown() -> None:

@@ -245,6 +245,17 @@ def test_failure_keeps_code_reason_and_scene(db: Database, claimed: Claimed) -> 
     assert "frame 3" in events.after(db, run.id)[-1].message
 
 
+def test_what_no_database_can_hold_is_written_out(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    leases.beat(db, claim.token, lease_s=60, progress={"unit": "epoch", "loss": float("nan"), "eta_s": float("inf")})
+    leases.note(db, claim.token, "half \ud800 and \0")
+    leases.fail(db, claim.token, "internal_error", "the file 'a\0b' is odd", None)
+    run = runs.get(db, claim.run_id)
+    assert run.progress == {"unit": "epoch", "loss": None, "eta_s": None}
+    assert run.reason == r"the file 'a\0b' is odd"
+    assert events.after(db, run.id)[-2].message == r"half \ud800 and \0"
+
+
 def test_metrics_are_overwritten_step_by_step_and_may_be_undefined(db: Database, claimed: Claimed) -> None:
     claim = claimed()
     leases.append_metrics(db, claim.token, [("loss", step, 10.0 - step) for step in range(3)])
