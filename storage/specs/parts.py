@@ -109,7 +109,14 @@ class Training(Spec):
         ge=512,
         description="At most so many voxels of a scene a step, those nearest a random one; None takes all.",
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="What matrices are multiplied in; 'auto' takes bfloat16 where the processor multiplies it natively.",
+    )
+    calibrate_norms: bool = Field(
+        False,
+        description="After training, take batch norm's statistics from all whole training scenes, not the last crops.",
+    )
 
 
 class Views(Spec):

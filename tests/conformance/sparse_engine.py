@@ -6,6 +6,7 @@ Values and gradients are held against torch's dense convolutions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -58,7 +59,7 @@ def agree(run: Callable[..., Tensor], oracle: Callable[..., Tensor], *leaves: Te
 class SparseEngineConformance:
     """Inherit, and return the engine; `tolerance` is relative to the largest value."""
 
-    tolerance = {torch.float64: 1e-12, torch.float32: 2e-5}
+    tolerance: ClassVar = {torch.float64: 1e-12, torch.float32: 2e-5}
 
     def engine(self) -> Engine:
         """The engine under test."""

@@ -1,4 +1,6 @@
-"""Sparse convolution by way of torch's dense one: fill a box, convolve it, read the active voxels. Imports nothing of ours.
+"""Sparse convolution by way of torch's dense one: fill a box, convolve it, read the active voxels.
+
+Imports nothing of ours.
 
 Coordinates are (V,4) int64 [batch, x, y, z], multiples of their tensor stride; kernels (K,M,N), x the fastest of K.
 Differentiable in features and kernel. Legend: B batch items, V voxels, M channels in, N channels out.

@@ -1,4 +1,4 @@
-"""Remakes the weights of the mini encoder: `make mini-encoder`, about 15 minutes on two cores.
+"""Remakes the weights of the mini encoder: `make mini-encoder`, about five minutes on one core.
 
 Trained on SynthRooms in the style "studio" and frozen; used on the style "site", which it never sees. The word table
 comes first (`tools/mini_encoder/word_table.py`). Ends with the table that `evaluate.py` prints; `docs/mini-encoder.md`
@@ -140,7 +140,8 @@ def train(pictures: Pictures, plan: Plan) -> MiniNetwork:
 def save(network: MiniNetwork, path: Path) -> None:
     """Writes the weights, float16."""
     state = {k: v.half().contiguous() for k, v in network.state_dict().items() if v.is_floating_point()}
-    save_file(state, path, metadata={"title": "mini, a stand-in", "recipe": "tools/mini_encoder/train.py"})
+    # one entry: several would be written in any order, and equal weights would not be equal files
+    save_file(state, path, metadata={"made_by": "tools/mini_encoder/train.py"})
 
 
 def main() -> None:
@@ -148,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=weights.NETWORK, help="file of weights to write")
     parser.add_argument("--cache", type=Path, help="file to keep the rendered pictures in")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more are faster and give slightly other weights")
     parser.add_argument("--steps", type=int, default=Plan().steps)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

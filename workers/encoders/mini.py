@@ -37,7 +37,7 @@ _FEATURES = 64
 
 
 class MiniNetwork(nn.Module):
-    """A U-Net of about half a million parameters with features at a quarter of the working resolution."""
+    """A U-Net of about 0.6 million parameters with features at a quarter of the working resolution."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,11 +17,11 @@ from storage.specs.parts import Network, Training
 from workers.context import Context
 from workers.learning.fit import Job, fit
 from workers.learning.kept import Kept
+from workers.learning.precision import compute_dtype
 from workers.learning.samples import Sample, make_sample
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
 from workers.sparse.choose import choose_engine
-from workers.sparse.grid import SortedGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,13 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     torch.manual_seed(int(context.rng("weights").integers(2**31)))
     device = torch.device(context.machine.device)
     engine = choose_engine(lesson.network.engine)
-    model: MinkUNet[SortedGrid] = MinkUNet(3, lesson.dimension, lesson.network.arch, engine).to(device)
+    model = MinkUNet(3, lesson.dimension, lesson.network.arch, engine).to(device)
     training = lesson.training
     order_length = len(lesson.scenes) * training.repeats
     batch_size = min(training.optimiser.batch_size, order_length)
 
     kept = Kept()
+    lower = compute_dtype(training.precision, device) == torch.bfloat16
 
     def batches(epoch: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(order_length) % len(lesson.scenes)
@@ -92,11 +93,13 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
 
     def loss(batch: object) -> Tensor:
         given = cast(Batch, batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=lower):
             embeddings = model(given.coordinates, given.colours)
         return lesson.loss(embeddings.float()[given.rows], given.targets)
 
     fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss))
+    if training.calibrate_norms:
+        _calibrate(context, lesson, model, kept)
     checkpoints.save(
         path,
         model.state_dict(),
@@ -104,7 +107,35 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
         network=lesson.network.model_dump(),
         dimension=lesson.dimension,
         voxel_m=lesson.voxel_m,
+        multiplied_in="bfloat16" if lower else "float32",
     )
+
+
+@torch.no_grad()
+def _calibrate(context: Context, lesson: Lesson, model: MinkUNet, kept: Kept) -> None:
+    """Takes batch norm's statistics anew from whole training scenes, as they are predicted, with the final weights.
+
+    The running averages that training leaves follow its last few crops, which a short training does not outlive.
+    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over what follows
+    model.train()
+    whole = lesson.training.model_copy(update={"crop_voxels": None, "augment": None})
+    device = next(model.parameters()).device
+    for index, scene in enumerate(lesson.scenes):
+        points = context.open(context.artifact("scenes"), scene)
+        rng = context.rng("calibration", index)
+        sample = make_sample(points, lesson.target(scene, points), lesson.voxel_m, whole, rng, kept)
+        batch = collate([sample], device)
+        model(batch.coordinates, batch.colours)
+        context.check()
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _sample(context: Context, lesson: Lesson, scene: str, place: tuple[int, int], kept: Kept) -> Sample:

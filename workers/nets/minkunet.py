@@ -109,7 +109,7 @@ class MinkUNet(nn.Module):
         self.final = Convolution(width, out_channels, 1, bias=True)
 
     def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
-        """Embeddings (V,D) of voxels, in the order given.
+        """Embeddings (V,D) of voxels, in the order given and the type of the features.
 
         Args:
             coordinates: (V,4) int32 or int64 [batch, x, y, z], each voxel once.
@@ -134,7 +134,7 @@ class MinkUNet(nn.Module):
             x = self.get_submodule(f"bntr{level}")(x)
             x = self._block(level + 1, x.with_features(torch.cat([x.features, skip.features], dim=1)))
         bias = cast(Tensor, self.final.bias)
-        return torch.addmm(bias, engine.rows(x), self.final.kernel)
+        return torch.addmm(bias, engine.rows(x), self.final.kernel).to(features.dtype)
 
     def _block(self, level: int, x: SparseTensor) -> SparseTensor:
         for block in self.get_submodule(f"block{level}").children():

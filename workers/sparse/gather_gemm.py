@@ -25,24 +25,24 @@ _ROUND = 512
 """Rows of a product in another type are rounded up to a multiple: its library compiles a kernel a shape."""
 
 
-def gather_gemm_scatter(
-    features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype | None = None
-) -> Tensor:
+def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap) -> Tensor:
     """Convolved features (V_out,N), differentiable in the features and in the kernel.
 
-    Every output row adds up its offsets in the same order, so results repeat for a given number of threads.
+    Every output row adds up its offsets in the same order, so results repeat for a given number of threads. Under
+    `torch.autocast`, products large enough to gain from it are multiplied in autocast's type; sums never are.
 
     Args:
         features_vm: (V_in,M).
         kernel_kmn: (K,M,N).
         kernel_map: which rows meet under which offset.
-        compute: the type that matrices are multiplied in; None takes the features'. Sums stay in the features' type,
-            and products too small to gain from another type, too.
     """
+    device = features_vm.device.type
     small = kernel_map.num_pairs < _FEW_PAIRS * kernel_kmn.shape[0] or kernel_kmn.shape[1] < _FEW_CHANNELS
-    dtype = features_vm.dtype if compute is None or small else compute
+    cast_down = torch.is_autocast_enabled(device) and not small
+    compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
     apply: Any = _GatherGemmScatter.apply
-    return cast(Tensor, apply(features_vm, kernel_kmn, kernel_map, dtype))
+    with torch.autocast(device, enabled=False):
+        return cast(Tensor, apply(features_vm.contiguous(), kernel_kmn, kernel_map, compute))
 
 
 class _GatherGemmScatter(torch.autograd.Function):
@@ -61,11 +61,13 @@ class _GatherGemmScatter(torch.autograd.Function):
         context = cast(Any, ctx)
         features_vm, kernel_kmn = context.saved_tensors
         kernel_map, compute = context.kernel_map, context.compute
+        gradient_vn = gradient_vn.contiguous()
         features_gradient = kernel_gradient = None
-        if context.needs_input_grad[0]:
-            features_gradient = _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute)
-        if context.needs_input_grad[1]:
-            kernel_gradient = _kernel_gradient(features_vm, gradient_vn, kernel_kmn, kernel_map, compute)
+        with torch.autocast(features_vm.device.type, enabled=False):
+            if context.needs_input_grad[0]:
+                features_gradient = _convolve(gradient_vn, kernel_kmn.transpose(1, 2), kernel_map.transposed(), compute)
+            if context.needs_input_grad[1]:
+                kernel_gradient = _kernel_gradient(features_vm, gradient_vn, kernel_kmn, kernel_map, compute)
         return features_gradient, kernel_gradient, None, None
 
 
@@ -105,7 +107,7 @@ def _kernel_gradient(
 ) -> Tensor:
     """One task an offset."""
     gradient_kmn = kernel_kmn.new_zeros(kernel_kmn.shape)
-    features_vm, gradient_vn = features_vm.to(compute), gradient_vn.to(compute).contiguous()
+    features_vm, gradient_vn = features_vm.to(compute), gradient_vn.to(compute)
 
     def differentiate_offset(k: int) -> None:
         gradient_mn = gradient_kmn[k]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class KernelMap:
         cuts = [torch.searchsorted(targets, edges).tolist() for targets in self.targets]
         return tuple(
             Tile(start, stop, tuple(self._chunks_between(start, [(cut[i], cut[i + 1]) for cut in cuts])))
-            for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for i, (start, stop) in enumerate(pairwise(bounds))
         )
 
     def _chunks_between(self, start: int, ranges: list[tuple[int, int]]) -> list[tuple[int, Tensor, Tensor]]:

@@ -5,7 +5,7 @@ Runs on CPU and, by the same operations, on a GPU (that path is not yet confirme
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,19 +15,12 @@ from workers.sparse.engine import Grid, SparseTensor
 from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
 
-Precision = Literal["float32", "bfloat16"]
-
-_COMPUTE: dict[Precision, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
-
 
 class TorchEngine:
-    """An `Engine` over `SortedGrid`; one serves all networks and threads."""
+    """An `Engine` over `SortedGrid`; it holds no state, so one serves all networks and threads.
 
-    def __init__(self, precision: Precision = "float32") -> None:
-        """Multiplies in the features' own type, or with "bfloat16" in that, adding up in the features' type."""
-        if precision not in _COMPUTE:
-            raise ValueError(f"got precision {precision!r}, expected one of {', '.join(_COMPUTE)}")
-        self._compute = _COMPUTE[precision]
+    Under `torch.autocast` the larger products are multiplied in autocast's type; sums stay in the features' type.
+    """
 
     def tensor(self, coordinates: Tensor, features: Tensor) -> SparseTensor:
         """See `Engine.tensor`; rows are kept in the order of the voxels' keys."""
@@ -46,7 +39,8 @@ class TorchEngine:
         grid = _own(x.grid)
         if grid.tensor_stride != 1:
             raise ValueError(
-                f"got a tensor of stride {grid.tensor_stride}, expected 1; transpose-convolve it back to the voxels given"
+                f"got a tensor of stride {grid.tensor_stride}, expected 1; "
+                "transpose-convolve it back to the voxels given"
             )
         return x.features if grid.order is None else permute_rows(x.features, torch.argsort(grid.order))
 
@@ -55,7 +49,7 @@ class TorchEngine:
         _check(kernel, kernel_size, x)
         grid = _own(x.grid)
         if kernel_size == stride == 1:
-            return x.with_features(x.features @ kernel)
+            return x.with_features((x.features @ kernel).to(x.features.dtype))
         if stride == 1 and kernel_size % 2 == 1:
             kernel_map, out_grid = grid.neighbour_map(kernel_size), grid
         elif stride == kernel_size == 2:
@@ -64,7 +58,7 @@ class TorchEngine:
             raise ValueError(
                 f"got kernel size {kernel_size} with stride {stride}, expected an odd size with 1, or 2 with 2"
             )
-        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute), out_grid)
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map), out_grid)
 
     def transposed_convolution(
         self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int, to: Grid
@@ -80,7 +74,7 @@ class TorchEngine:
                 f"stride {x.grid.tensor_stride} was made from; pass the grid of the skip connection"
             )
         kernel_map = grid.down_map().transposed()
-        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map, self._compute), to)
+        return SparseTensor(gather_gemm_scatter(x.features, kernel, kernel_map), to)
 
 
 def permute_rows(features: Tensor, order: Tensor) -> Tensor:

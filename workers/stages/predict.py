@@ -18,7 +18,6 @@ from workers.geometry.voxels import voxelize
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
 from workers.sparse.choose import choose_engine
-from workers.sparse.grid import SortedGrid
 
 
 def run(context: Context) -> None:
@@ -53,17 +52,17 @@ def run(context: Context) -> None:
     )
 
 
-def load_network(part: PartReader, device: str) -> tuple[MinkUNet[SortedGrid], float]:
+def load_network(part: PartReader, device: str) -> tuple[MinkUNet, float]:
     """The network of a checkpoint, in evaluation mode, and the edge of its voxels in metres."""
     tensors, about = checkpoints.load(part.file(checkpoints.FILE), expected="network")
     spec = Network.model_validate(about["network"])
-    model: MinkUNet[SortedGrid] = MinkUNet(3, int(about["dimension"]), spec.arch, choose_engine(spec.engine))
+    model = MinkUNet(3, int(about["dimension"]), spec.arch, choose_engine(spec.engine))
     model.load_state_dict(tensors)
     return model.to(device).eval(), float(about["voxel_m"])
 
 
 @torch.inference_mode()
-def _segment(scene: PartReader, model: MinkUNet[SortedGrid], voxel_m: float, text: Tensor, part: PartWriter) -> None:
+def _segment(scene: PartReader, model: MinkUNet, voxel_m: float, text: Tensor, part: PartWriter) -> None:
     """Writes one scene's labels and confidences."""
     device = next(model.parameters()).device
     points = scene.array("points")
