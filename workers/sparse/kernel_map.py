@@ -1,4 +1,4 @@
-"""Which input voxel meets which output voxel under each offset of a kernel, and how that work is cut into pieces.
+"""Which input voxel meets which output voxel under each offset of a kernel, and how that work is cut into tiles.
 
 Knows row numbers only: no coordinates, features or kernels.
 """
@@ -12,21 +12,30 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CHUNK = 4096
-"""Pairs that are multiplied at once: enough for a fast product, few enough for their rows to stay in the cache."""
-_TILE = 8192
-"""Output rows a tile at most."""
-_MIN_TILE = 64
+_TILE = 16384
+"""Output rows a tile at most: its pairs are gathered at once, so this bounds the memory of a convolution."""
+_FEW, _FINE, _COARSE = 1024, 128, 512
+"""Pairs of an offset are padded to a multiple of _FINE below _FEW, else of _COARSE: few shapes, few compiled products."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A range of output rows, and the pairs that end there."""
+    """A range of output rows and the pairs that end there, offset after offset, each offset's pairs padded."""
 
     start: int
     stop: int
-    chunks: tuple[tuple[int, Tensor, Tensor], ...]
-    """(offset, sources, targets from `start` on), at most CHUNK pairs each, all but the centre's."""
+    segments: tuple[tuple[int, int, int], ...]
+    """(offset, first pair, last pair + 1, padding included); offsets without a pair are left out."""
+    sources: Tensor
+    """(P,) int64 rows of the input; a padding's is 0."""
+    targets: Tensor
+    """(P,) int64 rows of the output; a padding's is 0."""
+    padding: Tensor
+    """(Q,) int64 the pairs that are padding."""
+    by_target: Tensor
+    """(P - Q,) int64 the true pairs by ascending output row, and by offset within one."""
+    bags: Tensor
+    """(stop - start,) int64 where each output row's pairs begin in `by_target`."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +64,50 @@ class KernelMap:
     def _transposed(self) -> KernelMap:
         return KernelMap(self.targets, self.sources, self.num_targets, self.num_sources, self.centre)
 
-    def chunks(self, k: int) -> list[tuple[Tensor, Tensor]]:
-        """(sources, targets) of one offset, at most CHUNK pairs each."""
-        return list(zip(torch.split(self.sources[k], CHUNK), torch.split(self.targets[k], CHUNK), strict=True))
-
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
-        """Tiles that cover the output's rows: an even number, so that two threads share the work."""
-        num_tiles = max(1, min(2 * -(-self.num_targets // (2 * _TILE)), self.num_targets // _MIN_TILE))
+        """Tiles that cover the output's rows in order, about equal in size."""
+        num_tiles = max(1, -(-self.num_targets // _TILE))
         bounds = [self.num_targets * i // num_tiles for i in range(num_tiles + 1)]
         edges = torch.tensor(bounds, device=self.targets[0].device)
         cuts = [torch.searchsorted(targets, edges).tolist() for targets in self.targets]
         return tuple(
-            Tile(start, stop, tuple(self._chunks_between(start, [(cut[i], cut[i + 1]) for cut in cuts])))
+            self._tile(start, stop, [(cut[i], cut[i + 1]) for cut in cuts])
             for i, (start, stop) in enumerate(pairwise(bounds))
         )
 
-    def _chunks_between(self, start: int, ranges: list[tuple[int, int]]) -> list[tuple[int, Tensor, Tensor]]:
-        chunks = []
+    def _tile(self, start: int, stop: int, ranges: list[tuple[int, int]]) -> Tile:
+        """The tile of output rows start..stop; `ranges` are its pairs, first and last + 1, under each offset."""
+        device = self.targets[0].device
+        table = torch.full((stop - start, len(ranges)), -1, dtype=torch.int64, device=device)
+        sources, targets, padding, segments, at = [], [], [], [], 0
         for k, (first, last) in enumerate(ranges):
-            if k != self.centre:
-                for at in range(first, last, CHUNK):
-                    upto = min(at + CHUNK, last)
-                    chunks.append((k, self.sources[k][at:upto], self.targets[k][at:upto] - start))
-        return chunks
+            if first == last:
+                continue
+            rows, num = self.targets[k][first:last], last - first
+            table[rows - start, k] = torch.arange(at, at + num, device=device)
+            padded = _padded(num)
+            empty = rows.new_zeros(padded - num)
+            sources += [self.sources[k][first:last], empty]
+            targets += [rows, empty]
+            padding.append(torch.arange(at + num, at + padded, device=device))
+            segments.append((k, at, at + padded))
+            at += padded
+        there = table >= 0
+        counts = there.sum(dim=1)
+        none = table.new_zeros(0)
+        return Tile(
+            start,
+            stop,
+            tuple(segments),
+            torch.cat(sources) if sources else none,
+            torch.cat(targets) if targets else none,
+            torch.cat(padding) if padding else none,
+            table[there],
+            counts.cumsum(0) - counts,
+        )
+
+
+def _padded(num: int) -> int:
+    step = _FINE if num < _FEW else _COARSE
+    return -(-num // step) * step

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.sparse.kernel_map import CHUNK, KernelMap
+from workers.sparse.kernel_map import KernelMap
 
 
 def drawn_map(num: int, centre: int | None, seed: int = 0) -> KernelMap:
@@ -15,45 +15,48 @@ def drawn_map(num: int, centre: int | None, seed: int = 0) -> KernelMap:
     return KernelMap(tuple(sources), tuple(targets), num, num, centre)
 
 
-@pytest.mark.parametrize("num", [1, 63, 64, 130, 5000, 8193, 40_000])
+@pytest.mark.parametrize("num", [1, 63, 64, 130, 5000, 16385, 40_000])
 @pytest.mark.parametrize("centre", [None, 2])
 def test_tiles_hold_every_pair_once(num: int, centre: int | None) -> None:
     kernel_map = drawn_map(num, centre)
-    got: set[tuple[int, int, int]] = set()
+    got: list[tuple[int, int, int]] = []
     rows = 0
     for tile in kernel_map.tiles:
         assert tile.start == rows < tile.stop
         rows = tile.stop
-        for k, sources, targets in tile.chunks:
-            assert 0 < len(sources) == len(targets) <= CHUNK
-            assert 0 <= int(targets.min()) <= int(targets.max()) < tile.stop - tile.start
-            pairs = {
-                (k, source, target + tile.start)
-                for source, target in zip(sources.tolist(), targets.tolist(), strict=True)
-            }
-            assert not pairs & got
-            got |= pairs
+        true_pairs = set(range(len(tile.sources))) - set(tile.padding.tolist())
+        for k, first, last in tile.segments:
+            here = [i for i in range(first, last) if i in true_pairs]
+            assert here, "an offset without a pair has no segment"
+            got += [(k, int(tile.sources[i]), int(tile.targets[i])) for i in here]
     assert rows == num
-    expected = {
+    expected = [
         (k, source, target)
         for k in range(5)
-        if k != centre
         for source, target in zip(kernel_map.sources[k].tolist(), kernel_map.targets[k].tolist(), strict=True)
+    ]
+    assert sorted(got) == sorted(expected)
+
+
+@pytest.mark.parametrize("num", [1, 130, 40_000])
+def test_bags_list_the_pairs_of_each_row_in_the_order_of_their_offsets(num: int) -> None:
+    kernel_map = drawn_map(num, None)
+    for tile in kernel_map.tiles:
+        offset_of = torch.zeros(len(tile.sources), dtype=torch.int64)
+        for k, first, last in tile.segments:
+            offset_of[first:last] = k
+        ends = [*tile.bags.tolist()[1:], len(tile.by_target)]
+        for row, (begin, end) in enumerate(zip(tile.bags.tolist(), ends, strict=True)):
+            pairs = tile.by_target[begin:end]
+            assert (tile.targets[pairs] == tile.start + row).all()
+            assert offset_of[pairs].tolist() == sorted(set(offset_of[pairs].tolist()))
+
+
+def test_segments_have_few_different_lengths() -> None:
+    lengths = {
+        last - first for num in range(100, 6000, 37) for t in drawn_map(num, 2).tiles for _, first, last in t.segments
     }
-    assert got == expected
-
-
-def test_large_maps_make_an_even_number_of_tiles() -> None:
-    assert len(drawn_map(1, None).tiles) == 1
-    assert {len(drawn_map(num, None).tiles) % 2 for num in (128, 5000, 20_000, 40_000)} == {0}
-
-
-def test_chunks_of_an_offset_are_its_pairs_in_order() -> None:
-    kernel_map = drawn_map(10_000, None)
-    chunks = kernel_map.chunks(1)
-    assert len(chunks) > 1
-    assert torch.equal(torch.cat([sources for sources, _ in chunks]), kernel_map.sources[1])
-    assert torch.equal(torch.cat([targets for _, targets in chunks]), kernel_map.targets[1])
+    assert len(lengths) <= 20
 
 
 def test_the_transposed_map_swaps_both_ends() -> None:
