@@ -37,6 +37,8 @@ class LocalService:
 
     home: Path
     dataset_roots: Sequence[Path] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """More VLGLAB_* variables for it, such as VLGLAB_DATABASE_URL."""
     url: str = ""
     """Where it listens, once it does."""
     _process: subprocess.Popen[bytes] | None = None
@@ -122,7 +124,7 @@ class LocalService:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(os.environ, self.home, self.dataset_roots),
+                env={**environment(os.environ, self.home, self.dataset_roots), **self.variables},
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S

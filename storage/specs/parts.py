@@ -111,7 +111,7 @@ class Training(Spec):
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="What matrices are multiplied in; 'auto' takes bfloat16 where the processor multiplies it natively.",
+        description="What matrices are multiplied in; 'auto': bfloat16 where the processor multiplies it natively.",
     )
     calibrate_norms: bool = Field(
         False,

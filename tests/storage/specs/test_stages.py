@@ -104,10 +104,10 @@ INGEST = run("ingest", stages.Ingest(label_set="s3dis13"))
     [
         ([INGEST, INGEST], "two runs are named 'ingest'"),
         ([INGEST, run("x", stages.Extract(), scenes="ingest/points")], "no output 'points'"),
-        ([INGEST, run("x", stages.Extract(), scenes="ingest/ground_truth")], "takes scenes, got an artifact of kind ground_truth"),
+        ([INGEST, run("x", stages.Extract(), scenes="ingest/ground_truth")], "got an artifact of kind ground_truth"),
         ([INGEST, run("x", stages.Extract())], "misses its input scenes"),
         ([INGEST, run("x", stages.Distill(), scenes="ingest/scenes")], "misses its input embeddings"),
-        ([INGEST, run("x", stages.Distill(), scenes="ingest/scenes", ground_truth="ingest/ground_truth")], "takes no input 'ground_truth'"),
+        ([INGEST, run("x", stages.Distill(), ground_truth="ingest/ground_truth")], "takes no input 'ground_truth'"),
         ([PlannedRun("ingest", stages.Ingest(label_set="s3dis13"))], "name one in 'dataset'"),
     ],
 )  # fmt: skip
