@@ -154,23 +154,22 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
     capture = request.preset == "demo-capture"
     specialize = stages.Specialize(
         optimiser=Optimiser(
-            learning_rate=0.003, weight_decay=4e-4, schedule=StepSchedule(every_epochs=5), epochs=20, batch_size=4
+            learning_rate=0.003, weight_decay=4e-4, schedule=StepSchedule(every_epochs=15), epochs=60, batch_size=4
         ),
-        points_per_scene=4_000,
+        points_per_scene=20_000 if capture else 2_000,
         seed=request.seed,
     )
     distill = stages.Distill(
         voxel_m=0.05,
         training=Training(
             optimiser=Optimiser(
-                learning_rate=0.004,
-                schedule=PolySchedule(warmup_steps=5),
-                epochs=1 if capture else 4,
-                batch_size=1,
+                learning_rate=0.002, schedule=PolySchedule(warmup_steps=5), epochs=4 if capture else 8, batch_size=1
             ),
-            augment=Augment(elastic=False),
-            repeats=12 if capture else 1,
-            crop_voxels=20_000,
+            augment=Augment(elastic=False, colour_drop=0.8, colour_shift=0.3),
+            repeats=30 if capture else 2,
+            crop_voxels=20_000 if capture else 8_000,
+            precision="auto",
+            calibrate_norms=True,
         ),
         seed=request.seed,
     )

@@ -16,7 +16,6 @@ from service import schemas
 from service.client import Client
 from tests.journey.conftest import TINY, ended, submit, wait_for
 
-
 EVERY = (
     "ingest", "embed_labels", "extract", "pseudo_label", "label_text", "specialize", "distill", "predict", "evaluate",
     "report",

@@ -86,6 +86,7 @@ class ProcessLauncher:
             "CUDA_VISIBLE_DEVICES": "" if claim.gpu is None else str(claim.gpu),
             "OMP_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": source if not known else f"{source}{os.pathsep}{known}",
         }

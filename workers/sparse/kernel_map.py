@@ -15,7 +15,7 @@ from torch import Tensor
 _TILE = 16384
 """Output rows a tile at most: its pairs are gathered at once, so this bounds the memory of a convolution."""
 _FEW, _FINE, _COARSE = 1024, 128, 512
-"""Pairs of an offset are padded to a multiple of _FINE below _FEW, else of _COARSE: few shapes, few kernels compiled."""
+"""Pairs of an offset are padded to a multiple of _FINE below _FEW, else of _COARSE, so that there are few shapes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from storage.specs.parts import Network
 from storage.specs.stages import Predict
 from workers.context import Context, Pace
 from workers.geometry.voxels import voxelize
+from workers.learning.samples import colour_features
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
 from workers.sparse.choose import choose_engine
@@ -66,10 +67,10 @@ def _segment(scene: PartReader, model: MinkUNet, voxel_m: float, text: Tensor, p
     """Writes one scene's labels and confidences."""
     device = next(model.parameters()).device
     points = scene.array("points")
-    colours = scene.array("colours").astype(np.float32) / 255
+    colours = scene.array("colours").astype(np.float32) / np.float32(255)
     voxels = voxelize(points, voxel_m)
     coordinates = np.concatenate([np.zeros((voxels.num_voxels, 1), np.int32), voxels.coordinates], axis=1)
-    features = voxels.mean(colours) * 2 - 1
+    features = colour_features(voxels, colours)
     embeddings = model(torch.from_numpy(coordinates).to(device), torch.from_numpy(features).to(device))
     share, label = torch.softmax(embeddings @ text.to(device).T, dim=1).max(dim=1)
     part.write("labels", label.cpu().numpy().astype(np.int16)[voxels.point_to_voxel])
