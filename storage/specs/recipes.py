@@ -163,7 +163,7 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
         voxel_m=0.05,
         training=Training(
             optimiser=Optimiser(
-                learning_rate=0.002, schedule=PolySchedule(warmup_steps=5), epochs=4 if capture else 8, batch_size=1
+                learning_rate=0.002, schedule=PolySchedule(warmup_steps=5), epochs=4 if capture else 6, batch_size=1
             ),
             augment=Augment(elastic=False, colour_drop=0.8, colour_shift=0.3),
             repeats=30 if capture else 2,
