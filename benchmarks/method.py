@@ -87,7 +87,6 @@ def _wait(client: Client, experiment_id: str, service: LocalService) -> Sequence
     """The runs of an experiment, once all have ended well."""
     while True:
         service.check()
-        service.remember_hosts(client)
         runs = list(client.runs(experiment=experiment_id))
         bad = [run for run in runs if run.state in ("failed", "cancelled")]
         if bad:

@@ -76,7 +76,5 @@ def client(home: Path, captures: Path) -> Iterator[Client]:
         opened.add_dataset(
             schemas.DatasetRequest(name="tiny", kind="synthrooms", path=None, label_set="s3dis13", options=TINY_ROOMS)
         )
-        service.remember_hosts(opened)
         yield opened
-        service.remember_hosts(opened)
     environment.undo()

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.postgres
 def test_the_recipe_runs_on_postgres_and_is_cached_the_second_time(postgres_url: str, tmp_path: Path) -> None:
     variables = {"VLGLAB_DATABASE_URL": postgres_url, "VLGLAB_THREADS": "1"}
     with LocalService(tmp_path / "home", variables=variables) as service, service.client() as client:
-        service.remember_hosts(client)
         client.add_dataset(
             schemas.DatasetRequest(name="tiny", kind="synthrooms", path=None, label_set="s3dis13", options=TINY_ROOMS)
         )
@@ -25,5 +24,4 @@ def test_the_recipe_runs_on_postgres_and_is_cached_the_second_time(postgres_url:
         assert len(client.run_evaluations(first["evaluate"].id)) == 6
         again = ended(client, submit(client, "tiny").id)
         assert {run.state for run in again.values()} == {"cached"}
-        service.remember_hosts(client)
     assert not (tmp_path / "home" / "vlglab.db").exists()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from storage import keys
-from storage.errors import DatasetInvalid
+from storage.errors import DatasetInvalid, VlglabError
 from storage.labels import label_set
 from storage.specs.parts import DATASET_OPTIONS
 from storage.specs.stages import Ingest
@@ -48,7 +48,7 @@ def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
     scene: Scene | None = None
     with context.scene_part("scenes", ref.id, inputs) as part:
         if part is not None:
-            scene = source.load(ref.id)
+            scene = _load(source, ref.id)
             order = keys.point_order(scene.points_m)
             part.write("points", scene.points_m)
             part.write("colours", scene.colours)
@@ -73,7 +73,7 @@ def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
         return False
     with context.scene_part("ground_truth", ref.id, inputs) as part:
         if part is not None:
-            labels = (scene or source.load(ref.id)).labels
+            labels = (scene or _load(source, ref.id)).labels
             assert labels is not None
             part.write("labels", labels)
             part.set(
@@ -83,6 +83,15 @@ def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
                 label_set=_spec(context).label_set,
             )
     return True
+
+
+def _load(source: SceneSource, scene_id: str) -> Scene:
+    """Reads a scene; whatever is wrong with it, the error names it."""
+    try:
+        return source.load(scene_id)
+    except VlglabError as error:
+        error.scene = error.scene or scene_id
+        raise
 
 
 def _present(context: Context, scene: Scene) -> tuple[int, ...]:

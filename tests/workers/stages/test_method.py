@@ -19,7 +19,9 @@ ADAPTER = stages.Specialize(
     optimiser=Optimiser(learning_rate=0.01, schedule=StepSchedule(), epochs=6, batch_size=2), points_per_scene=300
 )
 BRIEF = Training(optimiser=Optimiser(learning_rate=0.005, schedule=PolySchedule(), epochs=1, batch_size=1))
-LONG = Training(optimiser=Optimiser(learning_rate=0.005, schedule=PolySchedule(), epochs=14, batch_size=1))
+LONG = Training(
+    optimiser=Optimiser(learning_rate=0.003, schedule=PolySchedule(), epochs=20, batch_size=2), calibrate_norms=True
+)
 
 
 def read(store: ArtifactStore, manifest: ArtifactManifest, scene: str, name: str) -> np.ndarray:
