@@ -92,7 +92,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
         ),
         PlannedRun(
             "predict",
-            stages.Predict(splits=held_out),
+            stages.Predict(splits=held_out, voxelisations=1 if request.preset == "paper" else 4),
             {"scenes": scenes, "network": OutputRef("distill", "network"), "text_embeddings": text},
         ),
         PlannedRun(
@@ -124,7 +124,7 @@ def supervised(request: Request) -> list[PlannedRun]:
         PlannedRun("supervise", spec, {"scenes": scenes, "ground_truth": truth, "text_embeddings": text}),
         PlannedRun(
             "predict",
-            stages.Predict(splits=held_out),
+            stages.Predict(splits=held_out, voxelisations=1 if request.preset == "paper" else 4),
             {"scenes": scenes, "network": OutputRef("supervise", "network"), "text_embeddings": text},
         ),
         PlannedRun(

@@ -167,6 +167,9 @@ class Predict(StageSpec):
 
     stage: Literal["predict"] = "predict"
     splits: Splits = ("test",)
+    voxelisations: int = Field(
+        1, ge=1, le=64, description="Shifts of the voxel grid whose class probabilities are averaged at each point."
+    )
 
 
 class Evaluate(StageSpec):

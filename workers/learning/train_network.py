@@ -13,7 +13,7 @@ from torch import Tensor
 
 from storage.artifacts.store import WHOLE, PartReader
 from storage.errors import TrainingFailed
-from storage.specs.parts import Network, Training
+from storage.specs.parts import Augment, Network, Training
 from workers.context import Context
 from workers.learning.fit import Job, fit
 from workers.learning.kept import Kept
@@ -37,6 +37,10 @@ class Lesson:
     network: Network
     training: Training
     voxel_m: float
+
+
+SHIFT_ONLY = Augment(rotate=False, flip=0, scale=0, elastic=False, colour_jitter=0, colour_shift=0)
+"""Nothing but the random shift of the voxel grid: scenes as they are predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def _calibrate(context: Context, lesson: Lesson, model: MinkUNet, kept: Kept) ->
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over what follows
     model.train()
-    whole = lesson.training.model_copy(update={"crop_voxels": None, "augment": None})
+    whole = lesson.training.model_copy(update={"crop_voxels": None, "augment": SHIFT_ONLY})
     device = next(model.parameters()).device
     for index, scene in enumerate(lesson.scenes):
         points = context.open(context.artifact("scenes"), scene)

@@ -10,7 +10,7 @@ from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, scen
 from storage.errors import PointOrderMismatch, SpecInvalid, TrainingFailed
 from storage.labels import IGNORE
 from storage.specs import stages
-from storage.specs.parts import Optimiser, PolySchedule, StepSchedule, Training
+from storage.specs.parts import Augment, Optimiser, PolySchedule, StepSchedule, Training
 from tests.workers.stages import boxes as made
 from workers import trial
 from workers.stages.pseudo_label import classify
@@ -20,7 +20,9 @@ ADAPTER = stages.Specialize(
 )
 BRIEF = Training(optimiser=Optimiser(learning_rate=0.005, schedule=PolySchedule(), epochs=1, batch_size=1))
 LONG = Training(
-    optimiser=Optimiser(learning_rate=0.003, schedule=PolySchedule(), epochs=20, batch_size=2), calibrate_norms=True
+    optimiser=Optimiser(learning_rate=0.003, schedule=PolySchedule(), epochs=20, batch_size=2),
+    augment=Augment(elastic=False),
+    repeats=2,
 )
 
 
