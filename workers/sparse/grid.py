@@ -129,7 +129,7 @@ def _neighbour_map(keys: Tensor, size: int, stride: int) -> KernelMap:
                 sources[k], targets[k] = there, here
                 sources[volume - 1 - k], targets[volume - 1 - k] = here, there
                 place, wanted = place + hit, wanted + stride
-    return KernelMap(tuple(sources), tuple(targets), num, num, volume // 2)
+    return KernelMap(tuple(sources), tuple(targets), num, num)
 
 
 def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
@@ -140,4 +140,4 @@ def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
     assert isinstance(offset, Tensor)
     sources = tuple((offset == k).nonzero().squeeze(1) for k in range(8))
     targets = tuple(parent[rows] for rows in sources)
-    return SortedGrid(parents, 2 * stride), KernelMap(sources, targets, int(keys.numel()), int(parents.numel()), None)
+    return SortedGrid(parents, 2 * stride), KernelMap(sources, targets, int(keys.numel()), int(parents.numel()))

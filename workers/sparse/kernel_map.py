@@ -48,8 +48,6 @@ class KernelMap:
     """One (P_k,) int64 an offset: rows of the output, ascending."""
     num_sources: int
     num_targets: int
-    centre: int | None
-    """The offset that maps every voxel to itself, where there is one."""
 
     @property
     def num_pairs(self) -> int:
@@ -62,7 +60,7 @@ class KernelMap:
 
     @cached_property
     def _transposed(self) -> KernelMap:
-        return KernelMap(self.targets, self.sources, self.num_targets, self.num_sources, self.centre)
+        return KernelMap(self.targets, self.sources, self.num_targets, self.num_sources)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
