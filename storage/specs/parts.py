@@ -77,9 +77,12 @@ Schedule = Annotated[StepSchedule | PolySchedule, Field(discriminator="kind")]
 
 
 class Optimiser(Spec):
-    """Adam and its schedule."""
+    """Adam, or Adam beside Muon, and the schedule of their rates."""
 
     learning_rate: PositiveFloat
+    kernel_learning_rate: PositiveFloat | None = Field(
+        None, description="Rate at which Muon trains the convolutions' kernels; None trains them by Adam as all else."
+    )
     weight_decay: float = Field(0.0, ge=0)
     schedule: Schedule
     epochs: int = Field(ge=1)

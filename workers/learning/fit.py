@@ -1,4 +1,4 @@
-"""The one training loop: Adam, a schedule, metrics, cancellation, and a checkpoint an epoch to resume from."""
+"""The one training loop: an optimiser, a schedule, metrics, cancellation, and a checkpoint an epoch to resume from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from storage.errors import TrainingFailed
 from storage.specs.parts import Optimiser
 from workers.context import Context
+from workers.learning.optimisers import Optimisers
 from workers.learning.schedules import learning_rate
 
 
@@ -40,11 +41,9 @@ def fit(context: Context, job: Job) -> None:
         TrainingFailed: the loss is not finite.
         RunStopped: the run was cancelled or fenced off; the last epoch's checkpoint stays for the next attempt.
     """
-    adam = torch.optim.Adam(
-        job.model.parameters(), lr=job.optimiser.learning_rate, weight_decay=job.optimiser.weight_decay
-    )
+    optimisers = Optimisers(job.model, job.optimiser)
     checkpoint = context.machine.scratch / f"{context.spec.stage}-{context.spec.digest()[:12]}.pt"
-    first = _resume(checkpoint, job.model, adam)
+    first = _resume(checkpoint, job.model, optimisers)
     if first:
         context.reporter.note(f"resumed after epoch {first} of {job.optimiser.epochs}")
     steps = job.optimiser.epochs * job.steps_per_epoch
@@ -54,7 +53,7 @@ def fit(context: Context, job: Job) -> None:
     for epoch in range(first, job.optimiser.epochs):
         for batch in job.batches(epoch):
             rate = learning_rate(job.optimiser, step, steps)
-            loss = _step(job, adam, batch, rate)
+            loss = _step(job, optimisers, batch, rate)
             if not math.isfinite(loss):
                 raise TrainingFailed(
                     f"the loss is {loss} at step {step} of {steps} (epoch {epoch}); lower the learning rate from "
@@ -69,36 +68,34 @@ def fit(context: Context, job: Job) -> None:
                 loss=round(loss, 4), eta_s=round(left, 1),
             )  # fmt: skip
             context.check()
-        _save(checkpoint, epoch + 1, job.model, adam)
+        _save(checkpoint, epoch + 1, job.model, optimisers)
     job.model.eval()
 
 
-def _step(job: Job, adam: torch.optim.Adam, batch: object, rate: float) -> float:
+def _step(job: Job, optimisers: Optimisers, batch: object, rate: float) -> float:
     """One optimiser step; returns the loss before it."""
-    for group in adam.param_groups:
-        group["lr"] = rate
-    adam.zero_grad(set_to_none=True)
+    job.model.zero_grad(set_to_none=True)
     loss = job.loss(batch)
     value = float(loss.detach())
     if math.isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
+        optimisers.step(rate)
     return value
 
 
-def _save(path: Path, epochs: int, model: nn.Module, adam: torch.optim.Adam) -> None:
+def _save(path: Path, epochs: int, model: nn.Module, optimisers: Optimisers) -> None:
     """Keeps what is needed to go on after this epoch; replaced in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}.new")
-    torch.save({"epochs": epochs, "model": model.state_dict(), "adam": adam.state_dict()}, new)
+    torch.save({"epochs": epochs, "model": model.state_dict(), "optimisers": optimisers.state()}, new)
     new.replace(path)
 
 
-def _resume(path: Path, model: nn.Module, adam: torch.optim.Adam) -> int:
+def _resume(path: Path, model: nn.Module, optimisers: Optimisers) -> int:
     """Loads what an earlier attempt kept; returns how many epochs it had finished."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    adam.load_state_dict(state["adam"])
+    optimisers.load(state["optimisers"])
     return int(state["epochs"])

@@ -17,9 +17,12 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from workers.sparse.kernel_map import KernelMap, Tile
+from workers.sparse.unrolled import unrolled_convolution
 
-_FEW_PAIRS, _FEW_CHANNELS = 192, 32
-"""Below so many pairs an offset, or channels in, a product in bfloat16 costs more than it saves."""
+_FEW_CHANNELS = 32
+"""Below so many channels in, a product in bfloat16 costs more than it saves."""
+_FEW_ROWS = 1024
+"""Maps with no more rows on their smaller side are multiplied at once, not offset by offset."""
 
 
 def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -35,11 +38,12 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
         kernel_map: which rows meet under which offset.
     """
     device = features_vm.device.type
-    small = kernel_map.num_pairs < _FEW_PAIRS * kernel_kmn.shape[0] or kernel_kmn.shape[1] < _FEW_CHANNELS
-    cast_down = torch.is_autocast_enabled(device) and not small
+    cast_down = torch.is_autocast_enabled(device) and kernel_kmn.shape[1] >= _FEW_CHANNELS
     compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
-    apply: Any = _GatherGemmScatter.apply
     with torch.autocast(device, enabled=False):
+        if min(kernel_map.num_sources, kernel_map.num_targets) <= _FEW_ROWS:
+            return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
+        apply: Any = _GatherGemmScatter.apply
         return cast(Tensor, apply(features_vm.contiguous(), kernel_kmn, kernel_map, compute))
 
 

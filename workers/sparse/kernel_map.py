@@ -14,8 +14,7 @@ from torch import Tensor
 
 _TILE = 16384
 """Output rows a tile at most: its pairs are gathered at once, so this bounds the memory of a convolution."""
-_FEW, _FINE, _COARSE = 1024, 128, 512
-"""Pairs of an offset are padded to a multiple of _FINE below _FEW, else of _COARSE, so that there are few shapes."""
+_FINE, _COARSE = 16, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,28 @@ class KernelMap:
         return KernelMap(self.targets, self.sources, self.num_targets, self.num_sources)
 
     @cached_property
+    def table(self) -> Tensor:
+        """(W, K) int64 the source that each target meets under each offset; num_sources where there is none.
+
+        W is `padded` num_targets; rows beyond num_targets meet nothing.
+        """
+        shape = (padded(self.num_targets), len(self.sources))
+        table = torch.full(shape, self.num_sources, dtype=torch.int64, device=self.sources[0].device)
+        for k, (sources, targets) in enumerate(zip(self.sources, self.targets, strict=True)):
+            table[targets, k] = sources
+        return table
+
+    @cached_property
+    def meetings(self) -> tuple[Tensor, Tensor]:
+        """(num_pairs,) int64 ``source * K + offset`` by ascending target, and (num_targets,) where each one's begin."""
+        volume = len(self.sources)
+        table = self.table[: self.num_targets]
+        there = table < self.num_sources
+        counts = there.sum(dim=1)
+        places = table * volume + torch.arange(volume, device=table.device)
+        return places[there], counts.cumsum(0) - counts
+
+    @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         """Tiles that cover the output's rows in order, about equal in size."""
         num_tiles = max(1, -(-self.num_targets // _TILE))
@@ -84,13 +105,13 @@ class KernelMap:
                 continue
             rows, num = self.targets[k][first:last], last - first
             table[rows - start, k] = torch.arange(at, at + num, device=device)
-            padded = _padded(num)
-            empty = rows.new_zeros(padded - num)
+            length = padded(num, 128)
+            empty = rows.new_zeros(length - num)
             sources += [self.sources[k][first:last], empty]
             targets += [rows, empty]
-            padding.append(torch.arange(at + num, at + padded, device=device))
-            segments.append((k, at, at + padded))
-            at += padded
+            padding.append(torch.arange(at + num, at + length, device=device))
+            segments.append((k, at, at + length))
+            at += length
         there = table >= 0
         counts = there.sum(dim=1)
         none = table.new_zeros(0)
@@ -106,6 +127,14 @@ class KernelMap:
         )
 
 
-def _padded(num: int) -> int:
-    step = _FINE if num < _FEW else _COARSE
+def padded(num: int, finest: int = _FINE) -> int:
+    """The next multiple of about an eighth of num: products of few shapes, as a new shape costs more than its padding.
+
+    Args:
+        num: rows.
+        finest: the least multiple, a power of two.
+    """
+    step = finest
+    while step < _COARSE and num > 8 * step:
+        step *= 2
     return -(-num // step) * step

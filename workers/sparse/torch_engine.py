@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from workers.sparse.engine import Grid, SparseTensor
 from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
+from workers.sparse.unrolled import product
 
 
 class TorchEngine:
@@ -49,7 +50,7 @@ class TorchEngine:
         _check(kernel, kernel_size, x)
         grid = _own(x.grid)
         if kernel_size == stride == 1:
-            return x.with_features((x.features @ kernel).to(x.features.dtype))
+            return x.with_features(product(x.features, kernel))
         if stride == 1 and kernel_size % 2 == 1:
             kernel_map, out_grid = grid.neighbour_map(kernel_size), grid
         elif stride == kernel_size == 2:

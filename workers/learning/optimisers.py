@@ -1,0 +1,50 @@
+"""What moves the weights: Adam, or Muon for the convolutions' kernels beside Adam for all else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from storage.specs.parts import Optimiser
+from workers.learning.muon import Muon
+
+
+class Optimisers:
+    """The optimisers of one training."""
+
+    def __init__(self, model: nn.Module, spec: Optimiser) -> None:
+        """Holds the model's parameters by reference; it must lie on its device already."""
+        parameters = list(model.parameters())
+        kernels = [p for p in parameters if p.dim() == 3] if spec.kernel_learning_rate is not None else []
+        taken = {id(kernel) for kernel in kernels}
+        self._spec = spec
+        self._muon = Muon(kernels)
+        self._adam = torch.optim.Adam(
+            [p for p in parameters if id(p) not in taken],
+            lr=spec.learning_rate,
+            weight_decay=spec.weight_decay,
+            fused=True,
+        )
+
+    def step(self, learning_rate: float) -> None:
+        """Moves the weights by their gradients.
+
+        Args:
+            learning_rate: Adam's now; Muon's follows the same schedule.
+        """
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.step()
+        if self._spec.kernel_learning_rate is not None:
+            self._muon.step(self._spec.kernel_learning_rate * learning_rate / self._spec.learning_rate)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes to go on."""
+        return {"adam": self._adam.state_dict(), "muon": self._muon.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self._adam.load_state_dict(state["adam"])
+        self._muon.load(state["muon"])
