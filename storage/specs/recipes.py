@@ -1,6 +1,7 @@
 """Whole experiments as named functions: each builds the runs of one experiment on one dataset.
 
-`3dss-vlg` is the paper's method. A preset changes sizes, never the method; overrides change single fields:
+`3dss-vlg` is the paper's method. A preset changes sizes and optimisers, never the method; overrides change
+single fields:
 `{"distill.training.optimiser.epochs": 5}` sets that field of the run named `distill`.
 """
 
@@ -17,7 +18,8 @@ from storage.specs.parts import Augment, Optimiser, PolySchedule, Split, StepSch
 from storage.specs.plans import OutputRef, PlannedRun, check_plan
 
 PRESETS = ("paper", "demo", "demo-capture")
-"""`paper`: the paper's schedules; `demo`: minutes on two cores; `demo-capture`: the same for one large real room."""
+"""`paper`: the paper's schedules; `demo`: minutes on two cores (crops, and Muon beside Adam: docs/decisions/0005);
+`demo-capture`: the same for one large real room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,15 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
         voxel_m=0.05,
         training=Training(
             optimiser=Optimiser(
-                learning_rate=0.002, schedule=PolySchedule(warmup_steps=5), epochs=4 if capture else 6, batch_size=1
+                learning_rate=0.002,
+                kernel_learning_rate=0.016,
+                schedule=PolySchedule(warmup_steps=5),
+                epochs=5 if capture else 12,
+                batch_size=4,
             ),
-            augment=Augment(elastic=False, colour_drop=0.8, colour_shift=0.3),
-            repeats=30 if capture else 2,
-            crop_voxels=20_000 if capture else 8_000,
+            augment=Augment(elastic=False, colour_shift=0.3),
+            repeats=80 if capture else 8,
+            crop_voxels=2_500,
             precision="auto",
             calibrate_norms=True,
         ),

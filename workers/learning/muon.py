@@ -20,7 +20,7 @@ _ITERATIONS = 5
 
 
 class Muon:
-    """Moves kernels (K,M,N) by a nesterov momentum of their gradients, orthogonalised."""
+    """Moves kernels (K,M,N) or (M,N) by a nesterov momentum of their gradients, orthogonalised."""
 
     def __init__(self, kernels: list[nn.Parameter]) -> None:
         """Holds the kernels by reference."""
@@ -29,14 +29,17 @@ class Muon:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Moves every kernel that has a gradient; `learning_rate` times sqrt(max(1, K*M / N)), as the source has it."""
+        """Moves every kernel that has a gradient.
+
+        The rate is multiplied by the root of the sides' ratio: as in the source for tall kernels, here for wide ones too.
+        """
         for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
             if kernel.grad is None:
                 continue
             momentum.mul_(MOMENTUM).add_(kernel.grad)
-            update = orthogonalised(kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, 1))
-            rows, columns = update.shape
-            kernel.add_(update.view_as(kernel), alpha=-learning_rate * math.sqrt(max(1.0, rows / columns)))
+            update = orthogonalised(kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, -2))
+            short, long = sorted(update.shape)
+            kernel.add_(update.view_as(kernel), alpha=-learning_rate * math.sqrt(long / short))
 
     def state(self) -> dict[str, Any]:
         """What `load` takes to go on."""

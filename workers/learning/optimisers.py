@@ -17,7 +17,7 @@ class Optimisers:
     def __init__(self, model: nn.Module, spec: Optimiser) -> None:
         """Holds the model's parameters by reference; it must lie on its device already."""
         parameters = list(model.parameters())
-        kernels = [p for p in parameters if p.dim() == 3] if spec.kernel_learning_rate is not None else []
+        kernels = [p for p in parameters if _is_kernel(p)] if spec.kernel_learning_rate is not None else []
         taken = {id(kernel) for kernel in kernels}
         self._spec = spec
         self._muon = Muon(kernels)
@@ -48,3 +48,8 @@ class Optimisers:
         """Goes on from a state."""
         self._adam.load_state_dict(state["adam"])
         self._muon.load(state["muon"])
+
+
+def _is_kernel(parameter: nn.Parameter) -> bool:
+    """Whether it multiplies channels: (K,M,N), or (M,N) of size 1; a bias is (1,N)."""
+    return parameter.dim() >= 2 and parameter.shape[0] > 1

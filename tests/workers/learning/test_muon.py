@@ -9,6 +9,7 @@ from torch import nn
 from storage.specs.parts import Optimiser, PolySchedule
 from workers.learning.muon import Muon, orthogonalised
 from workers.learning.optimisers import Optimisers
+from workers.sparse.layers import Convolution
 
 
 def drawn(rows: int, columns: int, low: float = 0.05) -> torch.Tensor:
@@ -72,3 +73,18 @@ def test_a_kernel_without_a_gradient_stays() -> None:
     kernel = nn.Parameter(torch.ones(3, 2, 2))
     Muon([kernel]).step(1.0)
     assert torch.equal(kernel.detach(), torch.ones(3, 2, 2))
+
+
+def test_kernels_of_size_one_go_by_muon_and_biases_do_not() -> None:
+    head = Convolution(5, 8, 1, bias=True)
+    spec = Optimiser(learning_rate=0.1, kernel_learning_rate=1.0, schedule=PolySchedule(), epochs=1, batch_size=1)
+    before = head.kernel.detach().clone()
+    optimisers = Optimisers(head, spec)
+    for parameter in head.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    assert head.bias is not None and head.bias.grad is not None
+    bias, sign = head.bias.detach().clone(), head.bias.grad.sign()
+    optimisers.step(0.1)
+    values = torch.linalg.svdvals(head.kernel.detach() - before) / (8 / 5) ** 0.5
+    assert values.max() < 1.3 and values.min() > 0.4
+    torch.testing.assert_close(head.bias.detach(), bias - 0.1 * sign)
