@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-method mini-encoder clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-start bench-method mini-encoder clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -50,6 +50,9 @@ bench-sparse: .venv/.for-tests ## Times sparse convolution and its kernel maps
 
 bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings
 	$(BIN)/python -m benchmarks.store $(ARGS)
+
+bench-start: .venv/.for-tests ## Times `vlglab serve` in a fresh home, to the first answer of /healthz
+	$(BIN)/python -m benchmarks.start $(ARGS)
 
 bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside the supervised bound
 	$(BIN)/python -m benchmarks.method $(ARGS)

@@ -166,9 +166,9 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
         training=Training(
             optimiser=Optimiser(
                 learning_rate=0.002,
-                kernel_learning_rate=0.016,
+                kernel_learning_rate=0.02,
                 schedule=PolySchedule(warmup_steps=5),
-                epochs=5 if capture else 12,
+                epochs=4 if capture else 9,
                 batch_size=4,
             ),
             augment=Augment(elastic=False, colour_shift=0.3),

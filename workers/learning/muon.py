@@ -31,7 +31,8 @@ class Muon:
     def step(self, learning_rate: float) -> None:
         """Moves every kernel that has a gradient.
 
-        The rate is multiplied by the root of the sides' ratio: as in the source for tall kernels, here for wide ones too.
+        The rate is multiplied by the root of the sides' ratio: as in the source for tall kernels, here for wide
+        ones too.
         """
         for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
             if kernel.grad is None:

@@ -1,0 +1,54 @@
+"""`make bench-start`: seconds from the start of `vlglab serve` in a fresh home to the first answer of `/healthz`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import httpx
+
+TIMES = 5
+BAR_S = 2.0
+ADDRESS = re.compile(r"serving at (http://\S+)")
+
+
+def main() -> int:
+    """Starts a service several times and prints how long each took."""
+    took = sorted(start_once() for _ in range(TIMES))
+    print(f"/healthz after the start of `vlglab serve`, {TIMES} fresh homes, no worker host (bar {BAR_S:.0f} s):")
+    print("  " + "  ".join(f"{seconds:.2f}" for seconds in took) + f"  median {took[TIMES // 2]:.2f} s")
+    return 0
+
+
+def start_once() -> float:
+    """Seconds until `/healthz` answered 200."""
+    command = [sys.executable, "-m", "service", "--port", "0", "--no-host"]
+    with tempfile.TemporaryDirectory() as home:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "VLGLAB_HOME": home, "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            assert process.stdout is not None
+            found = next(filter(None, map(ADDRESS.search, process.stdout)))
+            while True:
+                try:
+                    httpx.get(found[1] + "/healthz", timeout=5).raise_for_status()
+                    return time.monotonic() - began
+                except httpx.TransportError:
+                    time.sleep(0.01)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
