@@ -168,7 +168,7 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
                 learning_rate=0.002,
                 kernel_learning_rate=0.02,
                 schedule=PolySchedule(warmup_steps=5),
-                epochs=3 if capture else 7,
+                epochs=6 if capture else 7,
                 batch_size=4,
             ),
             augment=Augment(elastic=False, colour_shift=0.3),
