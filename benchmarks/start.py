@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,9 +10,10 @@ import time
 
 import httpx
 
+from service.cli.local_service import ADDRESS_LINE
+
 TIMES = 5
 BAR_S = 2.0
-ADDRESS = re.compile(r"serving at (http://\S+)")
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def start_once() -> float:
         )
         try:
             assert process.stdout is not None
-            found = next(filter(None, map(ADDRESS.search, process.stdout)))
+            found = next(filter(None, map(ADDRESS_LINE.search, process.stdout)))
             while True:
                 try:
                     httpx.get(found[1] + "/healthz", timeout=5).raise_for_status()

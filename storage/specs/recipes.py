@@ -1,8 +1,7 @@
 """Whole experiments as named functions: each builds the runs of one experiment on one dataset.
 
-`3dss-vlg` is the paper's method. A preset changes sizes and optimisers, never the method; overrides change
-single fields:
-`{"distill.training.optimiser.epochs": 5}` sets that field of the run named `distill`.
+`3dss-vlg` is the paper's method. A preset changes sizes and optimisers, never the method; overrides change single
+fields: `{"distill.training.optimiser.epochs": 5}` sets that field of the run named `distill`.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
         ),
         PlannedRun(
             "predict",
-            stages.Predict(splits=held_out, voxelisations=1 if request.preset == "paper" else 4),
+            _prediction(request),
             {"scenes": scenes, "network": OutputRef("distill", "network"), "text_embeddings": text},
         ),
         PlannedRun(
@@ -126,7 +125,7 @@ def supervised(request: Request) -> list[PlannedRun]:
         PlannedRun("supervise", spec, {"scenes": scenes, "ground_truth": truth, "text_embeddings": text}),
         PlannedRun(
             "predict",
-            stages.Predict(splits=held_out, voxelisations=1 if request.preset == "paper" else 4),
+            _prediction(request),
             {"scenes": scenes, "network": OutputRef("supervise", "network"), "text_embeddings": text},
         ),
         PlannedRun(
@@ -180,6 +179,11 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
         seed=request.seed,
     )
     return specialize, distill
+
+
+def _prediction(request: Request) -> stages.Predict:
+    """The prediction of the held-out scenes at the size that the preset asks for."""
+    return stages.Predict(splits=request.held_out, voxelisations=1 if request.preset == "paper" else 4)
 
 
 def _overridden(runs: Sequence[PlannedRun], overrides: Mapping[str, Any]) -> list[PlannedRun]:

@@ -12,10 +12,11 @@ from collections import Counter
 import pytest
 
 from service.client import Client
+from storage.settings import Settings
 from tests.journey.conftest import FINAL, ended, submit
 
-ATTEMPTS = 3
-"""That a run gets by default: one that is killed less often must still succeed."""
+ATTEMPTS: int = Settings.model_fields["max_attempts"].default
+"""One that is killed less often must still succeed."""
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 

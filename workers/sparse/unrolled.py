@@ -89,8 +89,8 @@ class _MultiplyFirst(torch.autograd.Function):
         if context.needs_input_grad[0]:
             features_gradient = (unrolled @ kernel.t())[: context.kernel_map.num_sources].to(gradient_wn.dtype)
         if context.needs_input_grad[1]:
-            product = (features.t() @ unrolled).view(channels_in, volume, channels_out)
-            kernel_gradient = product.transpose(0, 1).to(gradient_wn.dtype)
+            gradient_mkn = (features.t() @ unrolled).view(channels_in, volume, channels_out)
+            kernel_gradient = gradient_mkn.transpose(0, 1).to(gradient_wn.dtype)
         return features_gradient, kernel_gradient, None, None
 
 
