@@ -101,6 +101,17 @@ class Augment(Spec):
     colour_drop: Probability = Field(0.0, description="Chance that a scene's colours are replaced by grey.")
 
 
+ClassBalance = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="A point counts n^-b in the loss, n the points of its class in the batch, b this exponent: 0, as "
+        "in the paper, counts all points alike, 1 all classes.",
+    ),
+]
+
+
 class Training(Spec):
     """How a 3D network is trained, whatever its target."""
 
@@ -116,6 +127,7 @@ class Training(Spec):
         "float32",
         description="What matrices are multiplied in; 'auto': bfloat16 where the processor multiplies it natively.",
     )
+    class_balance: ClassBalance = 0
     calibrate_norms: bool = Field(
         False,
         description="After training, take batch norm's statistics from all whole training scenes, not the last crops.",

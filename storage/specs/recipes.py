@@ -89,7 +89,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
         PlannedRun(
             "distill",
             distill,
-            {"scenes": scenes, "embeddings": embeddings, "adapter": OutputRef("specialize", "adapter")},
+            {**lifted, "adapter": OutputRef("specialize", "adapter")},
         ),
         PlannedRun(
             "predict",
@@ -158,6 +158,7 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
             learning_rate=0.003, weight_decay=4e-4, schedule=StepSchedule(every_epochs=15), epochs=60, batch_size=4
         ),
         points_per_scene=20_000 if capture else 2_000,
+        class_balance=1,
         seed=request.seed,
     )
     distill = stages.Distill(
@@ -174,6 +175,7 @@ def _schedules(request: Request) -> tuple[stages.Specialize, stages.Distill]:
             repeats=80 if capture else 8,
             crop_voxels=2_500,
             precision="auto",
+            class_balance=0.5,
             calibrate_norms=True,
         ),
         seed=request.seed,

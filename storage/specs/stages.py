@@ -14,6 +14,7 @@ from storage.errors import SpecInvalid, UnknownName
 from storage.labels import LabelSetName
 from storage.specs.parts import (
     Adapter,
+    ClassBalance,
     DepthFusion,
     Encoder,
     Lifting,
@@ -105,6 +106,7 @@ class Specialize(StageSpec):
         learning_rate=0.003, weight_decay=4e-4, schedule=StepSchedule(), epochs=80, batch_size=16
     )
     points_per_scene: int = Field(40_000, ge=1, description="Labelled points drawn from a scene each epoch.")
+    class_balance: ClassBalance = 0
     seed: Seed = 0
 
 
@@ -132,7 +134,9 @@ class Distill(StageSpec):
 
     def required_inputs(self) -> frozenset[str]:
         """The optional inputs that this target needs."""
-        return frozenset({"embeddings"} if self.target == "embeddings" else {"labels", "text_embeddings"})
+        if self.target == "labels":
+            return frozenset({"labels", "text_embeddings"})
+        return frozenset({"embeddings", "text_embeddings"} if self.training.class_balance else {"embeddings"})
 
 
 class Supervise(StageSpec):

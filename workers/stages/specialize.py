@@ -64,7 +64,7 @@ def _train(context: Context, scenes: list[str], dimension: int) -> Adapter:
 
     def loss(batch: object) -> Tensor:
         embeddings, labels = cast(tuple[Tensor, Tensor], batch)
-        return text_cross_entropy(adapter(embeddings.float()), text, labels)
+        return text_cross_entropy(adapter(embeddings.float()), text, labels, spec.class_balance)
 
     fit(context, Job(adapter, spec.optimiser, len(scenes) // batch_size, batches, loss))
     return adapter

@@ -44,7 +44,7 @@ def run_all(world: made.World, store: ArtifactStore, training: Training = BRIEF)
     ).artifacts
     distill = stages.Distill(voxel_m=0.1, training=training)
     have |= trial.run_stage(
-        distill, store, {name: have[name] for name in ("scenes", "embeddings", "adapter")}
+        distill, store, {name: have[name] for name in ("scenes", "embeddings", "adapter", "text_embeddings")}
     ).artifacts
     predicted = trial.run_stage(
         stages.Predict(), store, {name: have[name] for name in ("scenes", "network", "text_embeddings")}
@@ -77,8 +77,9 @@ def test_pseudo_labels_name_present_classes_and_leave_uncovered_points_alone(wor
         assert (labels[world.covered[scene]] == world.labels[scene][world.covered[scene]]).mean() > 0.9
 
 
-def test_the_whole_path_learns_a_held_out_room(world: made.World) -> None:
-    have = run_all(world, world.store, LONG)
+@pytest.mark.parametrize("class_balance", [0, 0.5])
+def test_the_whole_path_learns_a_held_out_room(world: made.World, class_balance: float) -> None:
+    have = run_all(world, world.store, LONG.model_copy(update={"class_balance": class_balance}))
     labels = read(world.store, have["predicted"], "room_c", "labels")
     assert have["predicted"].scenes == ("room_c",)
     assert (labels == world.labels["room_c"]).mean() > 0.7
@@ -186,6 +187,12 @@ def test_a_loss_that_is_not_finite_ends_the_training(world: made.World) -> None:
     wild = Training(optimiser=Optimiser(learning_rate=1e30, schedule=PolySchedule(), epochs=3, batch_size=1))
     with pytest.raises(TrainingFailed, match="lower the learning rate"):
         trial.run_stage(stages.Supervise(voxel_m=0.2, training=wild), world.store, inputs)
+
+
+def test_a_balanced_distillation_asks_for_the_text_embeddings(world: made.World) -> None:
+    balanced = stages.Distill(training=Training(class_balance=0.5))
+    with pytest.raises(SpecInvalid, match="text_embeddings"):
+        stages.check_inputs(balanced, {"scenes": "scenes", "embeddings": "embeddings"})
 
 
 def test_a_network_of_another_dimension_is_refused(world: made.World) -> None:
