@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-start bench-method mini-encoder clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-start bench-method mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -23,7 +23,7 @@ serve: .venv/.for-demo ## The service, on VLGLAB_HOME (default ~/.vlglab), at po
 test: .venv/.for-tests check ## What `check` does, then every test but the slow ones and those that need PostgreSQL
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not postgres and not soak" $(ARGS)
 
-test-all: .venv/.for-tests ## The slow tests and those that need PostgreSQL
+test-all: .venv/.for-all ## The slow tests: PostgreSQL, TensorFlow, transformers, and MinkowskiEngine after `make minkowski`
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "(slow or postgres) and not soak" $(ARGS)
 
 soak: .venv/.for-tests ## Minutes of processes that die at random moments
@@ -60,6 +60,9 @@ bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside
 mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its weights
 	$(BIN)/python -m tools.mini_encoder.train $(ARGS)
 
+minkowski: .venv/.for-tests ## Builds MinkowskiEngine 0.5.4 (six minutes, kept in ~/.cache/vlglab) and installs it beside torch
+	tools/minkowski/build.sh
+
 clean: ## Removes what the other verbs made: .venv and caches (VLGLAB_HOME stays)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -75,6 +78,10 @@ help: ## This list
 
 .venv/.for-demo: .venv/.made pyproject.toml constraints.txt
 	$(INSTALL) -e .
+	@touch $@
+
+.venv/.for-all: .venv/.for-tests ## TensorFlow's CPU build stands in for the extra `openseg`: the same module, half the download
+	$(INSTALL) -e ".[test,text]" tensorflow-cpu
 	@touch $@
 
 .venv/.for-tests: .venv/.made pyproject.toml constraints.txt

@@ -1,70 +1,36 @@
-"""Times MinkUNet18A on the default sparse engine: kernel maps, forward, training step, peak memory.
+"""`make bench-sparse`: MinkUNet18A beside MinkowskiEngine's own, then on the default engine at several sizes.
 
-    python -m benchmarks.sparse [--voxels 20000 85000] [--dimensions 384 768] [--threads 2] [--repeats 5]
+    python -m benchmarks.sparse [--beside 85000] [--voxels 20000 85000] [--dimensions 384 768] [--threads 2]
+        [--repeats 5] [--device cpu]
 
-Clouds are the surfaces of a room of boxes at 5 cm, thinned and shaken as a scan would be. Steps start from bare
-coordinates. The bound is the time that the step's multiplications alone would take at this machine's measured rate.
-Each line is measured in a process of its own, so that its peak memory is its own.
+First one scene of about `--beside` voxels (0 leaves this out) at D = 768 in float32: with equal weights, how far
+outputs and gradients are apart, then the medians of a training step and of inference, and how many times faster the
+default engine is. MinkowskiEngine is measured on the CPU; without it (`make minkowski`) ours is measured alone.
+
+Then a table of the default engine. The bound is the time that the step's multiplications alone would take at this
+machine's measured rate. Clouds are the surfaces of a room of boxes at 5 cm, thinned and shaken as a scan would be.
+Steps start from bare coordinates. Each line is measured in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import beside_minkowski
+from benchmarks.sparse_scene import best, room
 from workers.nets.minkunet import MinkUNet
 from workers.sparse.grid import SortedGrid, grid_of
 
-VOXEL_M = 0.05
 COLUMNS = "  voxels    D  precision    maps ms  forward s  step s  eval s  GFLOP/step  bound s  peak GB"
-
-
-def box(low_m: Tensor, high_m: Tensor) -> Tensor:
-    """(V,3) int64 voxels on the surface of a box."""
-    low, high = (low_m / VOXEL_M).round().long(), (high_m / VOXEL_M).round().long()
-    axes = [torch.arange(int(a), int(b) + 1) for a, b in zip(low, high, strict=True)]
-    cells = torch.cartesian_prod(*axes)
-    return cells[((cells == low) | (cells == high)).any(1)]
-
-
-def room(num_voxels: int, seed: int = 0) -> Tensor:
-    """(V,4) int64 voxels of a furnished room, V near num_voxels: furniture is added, or the room enlarged, to fit."""
-    generator = torch.Generator().manual_seed(seed)
-    side = (num_voxels * VOXEL_M**2 / 5.2) ** 0.5
-    size = torch.tensor([1.15 * side, 0.9 * side, 2.7])
-    parts, total = [box(torch.zeros(3), size)], 0
-    while True:
-        extent = torch.rand(3, generator=generator) * torch.tensor([1.2, 1.0, 1.0]) + 0.25
-        low = torch.rand(3, generator=generator) * (size - extent) * torch.tensor([1.0, 1.0, 0.0])
-        parts.append(box(low, low + extent))
-        cells = torch.unique(torch.cat(parts), dim=0)
-        cells = cells[torch.rand(len(cells), generator=generator) < 0.92]
-        shaken = torch.rand(len(cells), 1, generator=generator) < 0.15
-        cells = torch.unique(cells + shaken * torch.randint(-1, 2, cells.shape, generator=generator), dim=0)
-        total = len(cells)
-        if total >= 0.97 * num_voxels:
-            return torch.cat([torch.zeros(total, 1, dtype=torch.int64), cells], dim=1)
-
-
-def best(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """(median, least) seconds of a call, after one to warm up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), min(times)
 
 
 def build_maps(coordinates: Tensor) -> list[SortedGrid]:
@@ -100,24 +66,25 @@ def flops_of_a_step(net: MinkUNet, grids: list[SortedGrid]) -> float:
     return total
 
 
-def product_rate(dtype: torch.dtype) -> float:
+def product_rate(dtype: torch.dtype, device: str) -> float:
     """FLOP/s of (4096,96) times (96,96) matrices, all threads."""
-    a, b = torch.randn(4096, 96).to(dtype), torch.randn(96, 96).to(dtype)
+    a, b = torch.randn(4096, 96).to(device, dtype), torch.randn(96, 96).to(device, dtype)
     _, least = best(lambda: [a @ b for _ in range(100)], 5)
     return 100 * 2 * 4096 * 96 * 96 / least
 
 
-def measure(num_voxels: int, dimension: int, precision: str, repeats: int) -> str:
+def measure(num_voxels: int, dimension: int, precision: str, repeats: int, device: str) -> str:
     """One line of the table."""
     coordinates = room(num_voxels)
     generator = torch.Generator().manual_seed(1)
     features = torch.rand(len(coordinates), 3, generator=generator) * 2 - 1
     target = functional.normalize(torch.randn(len(coordinates), dimension, generator=generator), dim=1)
+    coordinates, features, target = coordinates.to(device), features.to(device), target.to(device)
     torch.manual_seed(0)
-    net = MinkUNet(3, dimension)
+    net = MinkUNet(3, dimension).to(device)
 
     def forward() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             embeddings: Tensor = net(coordinates, features)
         return embeddings
 
@@ -129,11 +96,13 @@ def measure(num_voxels: int, dimension: int, precision: str, repeats: int) -> st
     forwards, _ = best(forward, repeats)
     steps, _ = best(step, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**30
     net.eval()
     with torch.inference_mode():
         evals, _ = best(forward, repeats)
     flops = flops_of_a_step(net, build_maps(coordinates))
-    bound = flops / product_rate(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    bound = flops / product_rate(torch.bfloat16 if precision == "bfloat16" else torch.float32, device)
     return (
         f"{len(coordinates):8d} {dimension:4d}  {precision:9s} {maps * 1e3:10.1f} {forwards:10.3f} {steps:7.3f} "
         f"{evals:7.3f} {flops / 1e9:11.1f} {bound:8.3f} {peak:8.2f}"
@@ -141,31 +110,38 @@ def measure(num_voxels: int, dimension: int, precision: str, repeats: int) -> st
 
 
 def main() -> None:
-    """Prints the table: medians, seconds."""
+    """Prints both parts: medians, seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--voxels", type=int, nargs="+", default=[20_000, 85_000])
+    parser.add_argument("--beside", type=int, default=85_000, help="voxels of the scene beside MinkowskiEngine")
+    parser.add_argument("--voxels", type=int, nargs="*", default=[20_000, 85_000])
     parser.add_argument("--dimensions", type=int, nargs="+", default=[384, 768])
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--line", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.line:
-        print(measure(given.voxels[0], given.dimensions[0], given.precisions[0], given.repeats))
+        print(measure(given.voxels[0], given.dimensions[0], given.precisions[0], given.repeats, given.device))
         return
     print(
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, {given.threads} threads"
+        + (f", {torch.cuda.get_device_name()}" if given.device == "cuda" else "")
     )
-    print(f"products: {product_rate(torch.float32) / 1e9:.0f} GFLOP/s in float32", end=", ")
-    print(f"{product_rate(torch.bfloat16) / 1e9:.0f} in bfloat16; medians of {given.repeats}")
-    print(COLUMNS)
+    print(f"products: {product_rate(torch.float32, given.device) / 1e9:.0f} GFLOP/s in float32", end=", ")
+    print(f"{product_rate(torch.bfloat16, given.device) / 1e9:.0f} in bfloat16; medians of {given.repeats}")
+    if given.beside:
+        beside_minkowski.show(given.beside, given.threads, given.repeats, given.device)
+    if given.voxels:
+        print(COLUMNS, flush=True)
     for voxels in given.voxels:
         for dimension in given.dimensions:
             for precision in given.precisions:
                 line = [sys.executable, "-m", "benchmarks.sparse", "--line", "--threads", str(given.threads)]
-                line += ["--repeats", str(given.repeats), "--voxels", str(voxels)]
-                subprocess.run([*line, "--dimensions", str(dimension), "--precisions", precision], check=True)
+                line += ["--repeats", str(given.repeats), "--voxels", str(voxels), "--device", given.device]
+                line += ["--dimensions", str(dimension), "--precisions", precision]
+                subprocess.run(line, check=True, env=os.environ | {"OMP_NUM_THREADS": str(given.threads)})
 
 
 if __name__ == "__main__":

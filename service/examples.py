@@ -188,7 +188,7 @@ HOST: Example = {
 }
 RECIPE: Example = {
     "name": "3dss-vlg",
-    "presets": ["paper", "demo", "demo-capture"],
+    "presets": ["paper", "authors_code", "demo", "demo-capture"],
     "doc": "The paper's method and its two 2D rows.",
 }
 STAGE: Example = {

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
         default_factory=list,
         description="JSON list of folders under which datasets may be registered; HOME/datasets is always allowed.",
     )
+    weights: Path | None = Field(
+        None, description="Folder with the weights of OpenSeg and of text encoders; default HOME/weights."
+    )
     host: str = Field("127.0.0.1", description="Address the service listens on.")
     allow_remote: bool = Field(
         False, description="Let it listen where other machines reach it. There is no login: everyone may do everything."
@@ -63,6 +66,11 @@ class Settings(BaseSettings):
         if not self.store_url.startswith("file://"):
             raise ValueError(f"got VLGLAB_STORE_URL={self.store_url!r}; only file:// is served as yet")
         return Path(self.store_url.removeprefix("file://")).expanduser().resolve()
+
+    @property
+    def weights_path(self) -> Path:
+        """The folder of encoders' weights, absolute."""
+        return (self.weights.expanduser() if self.weights else self.home_path / "weights").resolve()
 
     @property
     def allowed_roots(self) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""`python -m workers host` and `python -m workers run RUN_ID`: where the workers' parts are wired."""
+"""`python -m workers host`, `run RUN_ID` and `checkpoint import|export`: where the workers' parts are wired."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
 from storage.errors import InvalidInput, VlglabError
 from storage.settings import settings
@@ -21,12 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("host", help="claim ready runs and start a process for each")
     run = commands.add_parser("run", help="run one claimed run (started by a host)")
     run.add_argument("run_id")
+    _add_checkpoint(commands.add_parser("checkpoint", help="published trainers' checkpoints, in and out"))
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         if given.command == "host":
             run_host(settings())
             return 0
+        if given.command == "checkpoint":
+            return _checkpoint(given)
         token = os.environ.pop(TOKEN_VARIABLE, "")
         if not token:
             raise InvalidInput(f"{TOKEN_VARIABLE} is not set; runs are started by a host, which claims them first")
@@ -34,6 +38,36 @@ def main(arguments: list[str] | None = None) -> int:
     except VlglabError as error:
         logging.getLogger("vlglab").error("%s: %s", error.code, error.message)
         return 2
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `checkpoint`."""
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    come = verbs.add_parser("import", help="an OpenScene or 3DSS-VLG .pth becomes a safetensors checkpoint")
+    go = verbs.add_parser("export", help="a safetensors checkpoint becomes a .pth")
+    for verb in (come, go):
+        verb.add_argument("source", type=Path)
+        verb.add_argument("target", type=Path)
+    come.add_argument("--voxel-m", type=float, default=0.02, help="edge of the voxels that it was trained on, metres")
+    come.add_argument(
+        "--inputs", choices=("plus_half", "signed", "ones"), default="signed", help="what it saw of colours"
+    )
+    go.add_argument("--prefix", choices=("", "module.", "net3d.", "module.net3d."), default="", help="before each name")
+
+
+def _checkpoint(given: argparse.Namespace) -> int:
+    """Imports or exports a checkpoint and says what it is."""
+    from workers.nets.published import export_checkpoint, import_checkpoint
+
+    if given.verb == "export":
+        export_checkpoint(given.source, given.target, given.prefix)
+        print(f"wrote {given.target}")
+        return 0
+    found = import_checkpoint(given.source, given.target, voxel_m=given.voxel_m, inputs=given.inputs)
+    print(
+        f"wrote {given.target}: {found.arch or 'adapter'}, D = {found.dimension}, {found.num_parameters:,} parameters"
+    )
+    return 0
 
 
 if __name__ == "__main__":

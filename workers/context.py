@@ -52,6 +52,8 @@ class Machine:
     """Where this run keeps what it needs to resume; it outlives the process."""
     cache: Path = Path("cache")
     """Where anything may be kept that can be computed again, such as file digests."""
+    weights: Path = Path("weights")
+    """The folder of encoders' weights."""
 
 
 class Reporter(Protocol):

@@ -92,7 +92,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         token=line.token,
         inputs=_inputs(run, store),
         reporter=line,
-        machine=Machine(device, _threads(config), scratch, config.home_path / "cache"),
+        machine=Machine(device, _threads(config), scratch, config.home_path / "cache", config.weights_path),
         dataset=_dataset(run, db),
     )
     context.external = stage.external_inputs(context)

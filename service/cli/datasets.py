@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from service import schemas
-from service.cli.console import assignments, first, nested, plain_table, shell, show_json
+from service.cli.console import Shell, assignments, first, nested, plain_table, shell, show_json
 from service.cli.run_table import moment, size
+from service.cli.scores import per_cent
+from service.cli.watching import follow
+from storage.errors import DatasetInvalid, UnknownName
 
 app = typer.Typer(no_args_is_help=True, help="Registered datasets.")
 features_app = typer.Typer(no_args_is_help=True, help="Published per-point embeddings.")
@@ -22,7 +28,10 @@ Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first."
 def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What it shall be called.")],
-    kind: Annotated[str, typer.Option(help="synthrooms, or rgbd for posed RGB-D in ScanNet's exported layout.")],
+    kind: Annotated[
+        str,
+        typer.Option(help="synthrooms, scannet, s3dis, clouds, or rgbd for posed RGB-D in ScanNet's exported layout."),
+    ],
     label_set: Annotated[str, typer.Option(help="s3dis13 or scannet20.")],
     path: Annotated[Path | None, typer.Option(help="Its folder; synthrooms makes its own.")] = None,
     option: Annotated[
@@ -54,6 +63,63 @@ def list_datasets(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) 
         return
     rows = [(d.name, d.kind, d.label_set, d.path, moment(d.created_at)) for d in found]
     shell(ctx).out.print(plain_table(("name", "kind", "label set", "path", "added"), rows))
+
+
+@app.command("check")
+def check(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A registered dataset.")],
+    frames: Annotated[
+        int, typer.Option(min=1, help="Frames a scene in which depth and visibility are looked at.")
+    ] = 32,
+    as_json: Json = False,
+) -> None:
+    """Walks a dataset without computing features: points, frames, poses, depth, visibility, classes, what is missing.
+
+    Ends with status 1 where a scene cannot be read or is warned of.
+    """
+    at = shell(ctx)
+    dataset = next((d for d in at.client.datasets() if d.name == name), None)
+    if dataset is None:
+        raise UnknownName.among("dataset", name, [d.name for d in at.client.datasets()])
+    spec = {"stage": "inspect", "label_set": dataset.label_set, "max_frames": frames}
+    wanted = schemas.RunRequest(name="inspect", spec=spec, dataset=name)
+    made = at.client.submit(schemas.RunListRequest(name=f"check {name}", runs=[wanted]))
+    run = follow(lambda: at.client.experiment(made.id).runs, at.err)[0]
+    if "inspection" not in run.outputs:
+        raise DatasetInvalid(f"the dataset {name} could not be walked: {run.reason or run.state}")
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = at.client.download(run.outputs["inspection"], "scenes.json", Path(folder) / "scenes.json")
+        reports = json.loads(fetched.read_text(encoding="utf-8"))
+    if as_json:
+        at.out.print_json(json.dumps(reports))
+    else:
+        _show_reports(at, reports)
+    if any(report["error"] or report["warnings"] for report in reports):
+        raise typer.Exit(1)
+
+
+def _show_reports(at: Shell, reports: Sequence[Mapping[str, Any]]) -> None:
+    """A line a scene, and beneath them what people should look at."""
+    rows = [
+        (
+            report["scene"], report["split"], _cell(report["num_points"]), _cell(report["num_frames"]),
+            str(sum(report["skipped"].values())), per_cent(report["depth_coverage"]), per_cent(report["visible_share"]),
+            str(len(report["classes"])), ", ".join(report["missing"]),
+        )
+        for report in reports
+    ]  # fmt: skip
+    headers = ("scene", "split", "points", "frames", "left out", "depth %", "visible %", "classes", "missing")
+    at.out.print(plain_table(headers, rows))
+    for report in reports:
+        lines = [*report["warnings"], *([f"scene {report['scene']}: {report['error']}"] if report["error"] else [])]
+        lines += [f"scene {report['scene']}: {reason}: {count}" for reason, count in report["skipped"].items()]
+        for line in lines:
+            at.out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cell(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 @features_app.command("list")

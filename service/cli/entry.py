@@ -11,6 +11,7 @@ import typer
 from service.cli import datasets, experiments, runs, server
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
+from service.cli.tables import tables
 from service.client import DEFAULT_URL, Client
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.features_app, name="features")
 app.add_typer(server.database_app, name="db")
 app.command("serve")(server.serve)
+app.command("tables")(tables)
 
 
 def _print_version(wanted: bool) -> None:

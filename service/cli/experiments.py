@@ -25,7 +25,7 @@ def submit(
     ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(help="Such as 3dss-vlg.")],
     dataset: Annotated[str, typer.Option(help="Name of a registered dataset.")],
-    preset: Annotated[str, typer.Option(help="paper, demo or demo-capture.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper, authors_code, demo or demo-capture.")] = "paper",
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever draws.")] = 0,
     override: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from service import problems
 from service.schemas import Recipe, RecipePage, Stage, StagePage, StagePort
-from storage.specs import recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.spec import StageSpec
 
 router = APIRouter(tags=["catalogue"], responses=problems.RESPONSES)
@@ -16,7 +16,7 @@ router = APIRouter(tags=["catalogue"], responses=problems.RESPONSES)
 def list_recipes() -> RecipePage:
     """Whole experiments that can be submitted by name, and their presets."""
     items = [
-        Recipe(name=name, presets=list(recipes.PRESETS), doc=_doc(function))
+        Recipe(name=name, presets=list(presets.PRESETS), doc=_doc(function))
         for name, function in recipes.RECIPES.items()
     ]
     return RecipePage(items=items)

@@ -17,15 +17,16 @@ from storage.errors import DatasetInvalid, NotFound, PathNotAllowed, SpecInvalid
 from storage.labels import LabelSetName
 from storage.records import datasets
 from storage.records.datasets import Dataset as Record
-from storage.records.datasets import DatasetKind
 from storage.settings import Settings
-from storage.specs.parts import RgbdOptions, Split, SynthRoomsOptions
+from storage.specs.parts import DATASET_OPTIONS, DatasetKind, DatasetOptions, S3disOptions, Split, SynthRoomsOptions
 from storage.specs.stages import describe
 
-TEST_SCENES = "test.txt"
-"""File in an rgbd dataset that lists its held-out scenes, one a line."""
-
-_LABEL_SETS: dict[DatasetKind, LabelSetName] = {"synthrooms": "s3dis13", "rgbd": "scannet20"}
+_HELD_OUT: dict[DatasetKind, tuple[str, ...]] = {
+    "rgbd": ("test.txt",),
+    "clouds": ("test.txt",),
+    "scannet": ("scannetv2_val.txt", "*/scannetv2_val.txt", "scannetv2_test.txt", "*/scannetv2_test.txt"),
+}
+"""Kind -> the files that may list held-out scenes, one a line."""
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], responses=problems.RESPONSES)
 
@@ -61,9 +62,8 @@ def _checked(body: DatasetRequest, settings: Settings) -> Record:
         SpecInvalid: an option that its kind does not have, or a value out of range.
         PathNotAllowed, DatasetInvalid: see `allowed_folder`.
     """
-    model = SynthRoomsOptions if body.kind == "synthrooms" else RgbdOptions
     try:
-        options = model.model_validate(body.options)
+        options = DATASET_OPTIONS[body.kind].model_validate(body.options)
     except ValidationError as error:
         raise SpecInvalid(
             f"the options of the {body.kind} dataset {body.name!r} are wrong: {describe(error)}"
@@ -75,14 +75,16 @@ def _checked(body: DatasetRequest, settings: Settings) -> Record:
         splits = ("train", "test") if options.test_rooms > 0 else ("train",)
     else:
         if body.path is None:
-            raise DatasetInvalid(f"the rgbd dataset {body.name!r} needs the field 'path', the folder of its frames")
+            raise DatasetInvalid(
+                f"the {body.kind} dataset {body.name!r} needs the field 'path', the folder of its scenes"
+            )
         path = allowed_folder(body.path, settings.allowed_roots, must_exist=True)
-        splits = ("train", "test") if _holds_out(path) else ("train",)
+        splits = ("train", "test") if _holds_out(body.kind, path, options) else ("train",)
     return Record(
         name=body.name,
         kind=body.kind,
         path=str(path),
-        label_set=body.label_set or _LABEL_SETS[body.kind],
+        label_set=body.label_set or _label_set(options),
         options=options.model_dump(mode="json"),
         splits=splits,
     )
@@ -124,10 +126,20 @@ def _check_folder(folder: Path) -> None:
         raise DatasetInvalid(f"the folder {folder} is empty; give one that holds the dataset")
 
 
-def _holds_out(folder: Path) -> bool:
-    """Whether the folder lists held-out scenes."""
-    listed = folder / TEST_SCENES
-    return listed.is_file() and bool(listed.read_text(encoding="utf-8", errors="replace").strip())
+def _holds_out(kind: DatasetKind, folder: Path, options: DatasetOptions) -> bool:
+    """Whether the folder has held-out scenes."""
+    if isinstance(options, S3disOptions):
+        area = f"Area_{options.test_area}"
+        return any(next(folder.glob(place), None) for place in (area, f"*/{area}"))
+    listed = (path for pattern in _HELD_OUT.get(kind, ()) for path in folder.glob(pattern))
+    return any(path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() for path in listed)
+
+
+def _label_set(options: DatasetOptions) -> LabelSetName:
+    """The label set that a dataset is labelled with where the request names none."""
+    if isinstance(options, SynthRoomsOptions):
+        return "s3dis13" if options.domain == "offices" else "scannet20"
+    return "s3dis13" if isinstance(options, S3disOptions) else "scannet20"
 
 
 def _answer(record: Record) -> Dataset:

@@ -9,7 +9,7 @@ from storage import words
 from storage.errors import SpecInvalid
 from storage.labels import label_set
 from storage.records.datasets import Dataset
-from storage.specs import recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 
 
@@ -39,7 +39,7 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
         SpecInvalid: an override names a field that does not exist, or a value out of range.
         UnknownClass: a class name that the text table does not know.
     """
-    wanted = recipes.Request(
+    wanted = presets.Request(
         dataset=dataset.name,
         label_set=dataset.label_set,
         splits=dataset.splits,
@@ -68,7 +68,8 @@ def check_class_names(planned: Sequence[PlannedRun]) -> None:
                 f" {run.spec.label_set} has {len(classes)} classes; give one for each, in label order:"
                 f" {', '.join(classes)}"
             )
-        words.check_words(run.spec.class_names)
+        if run.spec.encoder.name == "mini":
+            words.check_words(run.spec.class_names)
 
 
 def _reference(source: InputRequest) -> InputRef:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from service import examples
 from storage.labels import LabelSetName
-from storage.records.datasets import DatasetKind
+from storage.specs.parts import DatasetKind
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 """A name that may stand in a URL and a path."""
@@ -28,7 +28,9 @@ class DatasetRequest(BaseModel):
     name: Name
     kind: DatasetKind
     path: str | None = Field(None, description="Absolute folder under an allowed root; synthrooms makes its own.")
-    label_set: LabelSetName | None = Field(None, description="Default: s3dis13 for synthrooms, scannet20 for rgbd.")
+    label_set: LabelSetName | None = Field(
+        None, description="Default: the one its kind is labelled with; scannet20 for rgbd and clouds."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="How it is made or read; see its kind.")
 
 
@@ -39,7 +41,7 @@ class ExperimentRequest(BaseModel):
 
     recipe: str
     dataset: str
-    preset: str = Field("paper", description="paper, demo or demo-capture.")
+    preset: str = Field("paper", description="paper, authors_code, demo or demo-capture.")
     overrides: dict[str, Any] = Field(default_factory=dict, description="<run>.<field> -> value.")
     seed: int = Field(0, ge=0, lt=2**32)
     name: str | None = Field(None, min_length=1, max_length=200)

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import examples
 from service.schemas.pages import Page, gives
 from storage.labels import LabelSetName
-from storage.records.datasets import DatasetKind
-from storage.specs.parts import Split
+from storage.specs.parts import DatasetKind, Split
 from storage.specs.spec import ArtifactKind
 
 

@@ -61,5 +61,6 @@ KINDS: Mapping[ArtifactKind, KindLayout] = {
     "checkpoint": KindLayout(False, {}, files=True),
     "evaluation": KindLayout(False, {"confusion": ArrayLayout(("row", "truth", "prediction"), "int64", "points")}),
     "figures": KindLayout(False, {}, files=True),
+    "inspection": KindLayout(False, {}, files=True),
 }
 """Kind -> layout. Attributes that every per-point part carries: `num_points`, `point_order`, `split`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select
 
@@ -12,9 +12,8 @@ from storage.errors import NameTaken, UnknownName
 from storage.labels import LabelSetName
 from storage.records.database import Database, now
 from storage.records.tables import DatasetRow
-from storage.specs.parts import Split
+from storage.specs.parts import DatasetKind, Split
 
-DatasetKind = Literal["synthrooms", "rgbd"]
 """`synthrooms`: made by vlglab; `rgbd`: posed RGB-D frames in ScanNet's exported layout."""
 
 

@@ -5,9 +5,10 @@ Source: 3DSS-VLG (ECCV 2024), sections 3.1 to 3.3 and 4.2; what it leaves out is
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from storage.specs.spec import Spec
 
@@ -16,12 +17,56 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+WeightsName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A plain name, never a path: no spec leads out of the folder that the operator named."""
+
+Prompt = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=200)]
+
+
 class Encoder(Spec):
     """Which 2D vision-language model gives the pixel and text embeddings."""
 
-    name: Literal["mini"] = Field(
+    name: Literal["mini", "openseg"] = Field(
         "mini", description="'mini' is a small stand-in shipped with vlglab, not a foundation model."
     )
+    weights: WeightsName | None = Field(
+        None, description="Folder of its weights under VLGLAB_WEIGHTS; None takes the encoder's name."
+    )
+    output: Literal["region_pooled", "per_pixel"] = Field(
+        "region_pooled", description="Which of OpenSeg's two outputs is taken; 'mini' has but one."
+    )
+
+    @model_validator(mode="after")
+    def _as_the_encoder_has_it(self) -> Self:
+        """Refuses fields that the named encoder does not have: they would name one result twice."""
+        if self.name == "mini" and (self.weights is not None or self.output != "region_pooled"):
+            raise ValueError("the encoder 'mini' ships its weights and has one output: leave weights and output out")
+        return self
+
+
+class TextEncoder(Spec):
+    """What embeds the class names, into the space that the image encoder maps into."""
+
+    name: Literal["mini", "clip", "sentence", "table"] = Field(
+        "mini",
+        description="'mini': the word table shipped with vlglab; 'clip': CLIP's text tower; 'sentence': a sentence "
+        "encoder; 'table': a file of embeddings.",
+    )
+    weights: WeightsName | None = Field(
+        None, description="Its folder (of a table: its file) under VLGLAB_WEIGHTS; None takes the encoder's name."
+    )
+    prompts: tuple[Prompt, ...] | None = Field(
+        None, min_length=1, description="Sentences with one {} for the class; their embeddings are averaged."
+    )
+
+    @model_validator(mode="after")
+    def _as_the_encoder_has_it(self) -> Self:
+        """Refuses fields that the named encoder does not have."""
+        if self.name in ("mini", "table") and self.prompts is not None:
+            raise ValueError(f"the text encoder {self.name!r} is a table of words: leave prompts out")
+        if self.name == "mini" and self.weights is not None:
+            raise ValueError("the text encoder 'mini' ships its table: leave weights out")
+        return self
 
 
 class DepthFusion(Spec):
@@ -45,7 +90,9 @@ class Lifting(Spec):
 class Adapter(Spec):
     """The ESS adapter: two linear layers and a residual (equation 1)."""
 
-    kind: Literal["mlp"] = "mlp"
+    kind: Literal["mlp", "transformer"] = Field(
+        "mlp", description="'mlp': two linear layers; 'transformer': one encoder block across the values (Table 5)."
+    )
     hidden: int | None = Field(None, ge=1, description="Width of the hidden layer; None takes a quarter of D.")
     alpha: Probability = Field(0.95, description="Share of the MLP in the sum; the rest is the input.")
 
@@ -53,8 +100,10 @@ class Adapter(Spec):
 class Network(Spec):
     """The 3D network and the engine it runs on."""
 
-    arch: Literal["MinkUNet18A"] = "MinkUNet18A"
-    engine: Literal["torch"] = "torch"
+    arch: Literal["MinkUNet14A", "MinkUNet18A", "MinkUNet34A"] = "MinkUNet18A"
+    engine: Literal["torch", "minkowski"] = Field(
+        "torch", description="'torch' runs wherever torch does; 'minkowski' needs MinkowskiEngine 0.5.4."
+    )
 
 
 class StepSchedule(Spec):
@@ -71,6 +120,7 @@ class PolySchedule(Spec):
     kind: Literal["poly"] = "poly"
     power: PositiveFloat = 0.9
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up before it.")
+    first_step_factor: PositiveFloat = Field(1, description="Factor of the first step's rate (authors' code).")
 
 
 Schedule = Annotated[StepSchedule | PolySchedule, Field(discriminator="kind")]
@@ -145,7 +195,7 @@ class Views(Spec):
 class SynthRoomsOptions(Spec):
     """What a SynthRooms dataset is made of; equal options give equal rooms, byte for byte."""
 
-    domain: Literal["offices"] = "offices"
+    domain: Literal["offices", "homes"] = "offices"
     seed: int = Field(0, ge=0)
     train_rooms: int = Field(20, ge=1, le=10_000)
     test_rooms: int = Field(5, ge=0, le=10_000)
@@ -159,8 +209,31 @@ class RgbdOptions(Spec):
     frame_step: int = Field(1, ge=1, description="Take every so many frames.")
 
 
-DATASET_OPTIONS: dict[str, type[SynthRoomsOptions] | type[RgbdOptions]] = {
+class ScanNetOptions(Spec):
+    """How ScanNet v2's release is read."""
+
+    frame_step: int = Field(20, ge=1, description="Take every so many frames.")
+
+
+class S3disOptions(Spec):
+    """How S3DIS and the pictures of 2D-3D-S are read."""
+
+    test_area: int = Field(5, ge=1, le=6, description="The area that is held out.")
+    frame_step: int = Field(1, ge=1, description="Take every so many pictures of a room.")
+
+
+class CloudsOptions(Spec):
+    """How a folder of labelled point clouds without pictures is read."""
+
+
+DatasetKind = Literal["synthrooms", "rgbd", "scannet", "s3dis", "clouds"]
+DatasetOptions = SynthRoomsOptions | RgbdOptions | ScanNetOptions | S3disOptions | CloudsOptions
+
+DATASET_OPTIONS: Mapping[DatasetKind, type[DatasetOptions]] = {
     "synthrooms": SynthRoomsOptions,
     "rgbd": RgbdOptions,
+    "scannet": ScanNetOptions,
+    "s3dis": S3disOptions,
+    "clouds": CloudsOptions,
 }
-"""Kind of dataset -> its options."""
+"""Kind of dataset -> the model of its options."""

@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict
 from storage import keys
 
 ArtifactKind = Literal[
-    "scenes", "ground_truth", "text_embeddings", "embeddings", "labels", "checkpoint", "evaluation", "figures"
+    "scenes",
+    "ground_truth",
+    "text_embeddings",
+    "embeddings",
+    "labels",
+    "checkpoint",
+    "evaluation",
+    "figures",
+    "inspection",
 ]
 """What an artifact is; `storage.artifacts.kinds` says which arrays each holds."""
 

@@ -23,6 +23,7 @@ from storage.specs.parts import (
     PositiveFloat,
     Split,
     StepSchedule,
+    TextEncoder,
     Training,
 )
 from storage.specs.spec import ArtifactKind, Port, StageSpec
@@ -43,6 +44,20 @@ class Ingest(StageSpec):
     fusion: DepthFusion = DepthFusion()
 
 
+class Inspect(StageSpec):
+    """Walks a raw dataset and reports on every scene, without computing an embedding."""
+
+    needs_dataset: ClassVar[bool] = True
+    external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"inspection": "inspection"}
+
+    stage: Literal["inspect"] = "inspect"
+    label_set: LabelSetName
+    fusion: DepthFusion = DepthFusion()
+    lifting: Lifting = Lifting()
+    max_frames: int = Field(32, ge=1, description="Frames a scene in which depth and visibility are looked at.")
+
+
 class EmbedLabels(StageSpec):
     """Embeds the class names (section 3.1, text)."""
 
@@ -51,7 +66,7 @@ class EmbedLabels(StageSpec):
 
     stage: Literal["embed_labels"] = "embed_labels"
     label_set: LabelSetName
-    encoder: Encoder = Encoder()
+    encoder: TextEncoder = TextEncoder()
     class_names: tuple[str, ...] | None = Field(
         None, description="Words to embed for the classes, in label order; None takes the label set's own names."
     )
@@ -124,9 +139,12 @@ class Distill(StageSpec):
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
 
     stage: Literal["distill"] = "distill"
-    target: Literal["embeddings", "labels"] = Field(
-        "embeddings", description="'embeddings': cosine loss to the (adapted) embeddings; 'labels': cross-entropy."
+    target: Literal["embeddings", "labels", "scene_labels"] = Field(
+        "embeddings",
+        description="'embeddings': towards the (adapted) embeddings; 'labels': cross-entropy on them; "
+        "'scene_labels': class activation maps (Fig. 1a).",
     )
+    loss: Literal["cosine", "l1"] = Field("cosine", description="Distance to embeddings: equation 2, or L1.")
     network: Network = Network()
     voxel_m: PositiveFloat = Field(0.02, description="Edge of a voxel, metres.")
     training: Training = Training()
@@ -134,6 +152,8 @@ class Distill(StageSpec):
 
     def required_inputs(self) -> frozenset[str]:
         """The optional inputs that this target needs."""
+        if self.target == "scene_labels":
+            return frozenset({"text_embeddings"})
         if self.target == "labels":
             return frozenset({"labels", "text_embeddings"})
         return frozenset({"embeddings", "text_embeddings"} if self.training.class_balance else {"embeddings"})
@@ -207,7 +227,17 @@ class Report(StageSpec):
 
 
 AnyStage = Annotated[
-    Ingest | EmbedLabels | Extract | PseudoLabel | Specialize | Distill | Supervise | Predict | Evaluate | Report,
+    Ingest
+    | Inspect
+    | EmbedLabels
+    | Extract
+    | PseudoLabel
+    | Specialize
+    | Distill
+    | Supervise
+    | Predict
+    | Evaluate
+    | Report,
     Field(discriminator="stage"),
 ]
 """Any stage's spec, told apart by `stage`."""
@@ -215,7 +245,7 @@ AnyStage = Annotated[
 STAGES: dict[str, type[StageSpec]] = {
     str(m.model_fields["stage"].default): m
     for m in (
-        Ingest, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, Predict, Evaluate, Report,
+        Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, Predict, Evaluate, Report,
     )
 }  # fmt: skip
 """Stage name -> its spec, in the order of a scene's path."""

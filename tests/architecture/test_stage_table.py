@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from storage.artifacts.kinds import KINDS
-from storage.specs import recipes
+from storage.specs import presets, recipes
 from storage.specs.stages import STAGES
 from workers.stages import table
 
@@ -39,6 +39,6 @@ def test_every_recipe_builds_and_is_in_the_documents() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in recipes.RECIPES:
         assert f"`{name}`" in text
-        for preset in recipes.PRESETS:
-            request = recipes.Request("d", "s3dis13", ("train", "test"), preset)
+        for preset in presets.PRESETS:
+            request = presets.Request("d", "s3dis13", ("train", "test"), preset)
             assert recipes.build(name, request)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,30 @@ class ImageEncoder(Protocol):
         """
 
 
+@runtime_checkable
+class FileEncoder(ImageEncoder, Protocol):
+    """An image encoder that decodes image files itself, as its authors feed it; decoders differ in the last bits."""
+
+    def embed_encoded(
+        self, content: bytes, rows: NDArray[np.int64], columns: NDArray[np.int64], size: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """`embed_pixels` of an image as it lies on disk.
+
+        Raises:
+            FrameInvalid: it cannot be decoded.
+        """
+
+
 class TextEncoder(Protocol):
     """Maps class names to embeddings."""
 
     @property
     def dimension(self) -> int:
         """D."""
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What is recorded beside its embeddings, JSON-like: which encoder, its weights' digest, prompts, D."""
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(K,D) float32 of unit norm.

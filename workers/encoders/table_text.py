@@ -33,6 +33,11 @@ class TableTextEncoder:
         """D = 384."""
         return int(self._table.shape[1])
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What to record beside embeddings."""
+        return {"text_encoder": "mini", "weights": weights.digest_of(weights.WORDS), "dimension": self.dimension}
+
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(K,D) float32 of unit norm, a row a text in the order given.
 

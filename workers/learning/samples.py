@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import PartReader
-from storage.labels import IGNORE
+from storage.labels import IGNORE, label_set
 from storage.specs.parts import Training
 from workers.geometry.voxels import Voxels, voxelize
 from workers.learning.augment import augment
@@ -29,7 +29,8 @@ class Sample:
     rows: NDArray[np.int64]
     """(T,) voxels that have a target."""
     targets: NDArray[np.float32] | NDArray[np.int16]
-    """(T,D) mean embedding of the covered points of each such voxel, or (T,) their most common label."""
+    """(T,D) mean embedding of the covered points of each such voxel, (T,) their most common label, or (T,K) 1 for each
+    class that the scene has."""
 
 
 def make_sample(
@@ -44,7 +45,7 @@ def make_sample(
 
     Args:
         scene: its `scenes` part.
-        target: its `embeddings`, `labels` or `ground_truth` part.
+        target: its `embeddings`, `labels` or `ground_truth` part; or `scene` itself, for its scene-level labels.
         voxel_m: edge of a voxel, metres.
         training: augmentation and crop.
         rng: where chance comes from.
@@ -94,6 +95,10 @@ def _targets(
         row = rows[kept.array(target, "point_index")]
         inside = np.flatnonzero(row >= 0)
         return mean_by_row(kept.array(target, "embeddings"), inside, row[inside])
+    if "labels" not in target.names():
+        present = np.zeros(len(label_set(target.attributes["label_set"]).classes), np.float32)
+        present[target.attributes["scene_labels"]] = 1
+        return np.arange(num_voxels), np.tile(present, (num_voxels, 1))
     labels: NDArray[np.int16] = kept.array(target, "labels")
     valid = np.flatnonzero((labels != IGNORE) & (rows >= 0))
     return majority_by_row(labels[valid], rows[valid], num_voxels)

@@ -18,4 +18,6 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
         epoch = step * optimiser.epochs // steps
         return float(optimiser.learning_rate * schedule.factor ** (epoch // schedule.every_epochs))
     warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
+    if step == 0:
+        warm *= schedule.first_step_factor
     return float(optimiser.learning_rate * warm * (1 - step / steps) ** schedule.power)

@@ -31,8 +31,8 @@ class Lesson:
     scenes: list[str]
     target: Callable[[str, PartReader], PartReader]
     """Scene id and its `scenes` part -> the part that holds its targets."""
-    loss: Callable[[Tensor, Tensor], Tensor]
-    """(T,D) embeddings of the voxels that have a target, and (T,...) the targets -> a scalar."""
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(T,D) embeddings of the voxels with a target, (T,...) the targets, (T,) their scene in the batch -> a scalar."""
     dimension: int
     network: Network
     training: Training
@@ -99,7 +99,7 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
         given = cast(Batch, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=lower):
             embeddings = model(given.coordinates, given.colours)
-        return lesson.loss(embeddings.float()[given.rows], given.targets)
+        return lesson.loss(embeddings.float()[given.rows], given.targets, given.coordinates[given.rows, 0])
 
     fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss))
     if training.calibrate_norms:

@@ -1,10 +1,11 @@
-"""The ESS adapter. Source: section 3.2, equation 1."""
+"""The ESS adapter, and the one place that knows its kinds. Source: section 3.2, equation 1; Table 5."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from storage.specs.parts import Adapter as AdapterSpec
+from workers.nets.transformer_adapter import TransformerAdapter
 
 
 class Adapter(nn.Module):
@@ -25,3 +26,18 @@ class Adapter(nn.Module):
         """(M,D) 2D-projected embeddings to (M,D) adapted ones."""
         adapted: Tensor = self.alpha * self.mlp(embeddings) + (1 - self.alpha) * embeddings
         return adapted
+
+
+def make_adapter(dimension: int, spec: AdapterSpec) -> nn.Module:
+    """An untrained adapter of the kind that the spec names: (M,D) embeddings to (M,D) adapted ones.
+
+    Args:
+        dimension: D, the length of an embedding.
+        spec: its kind, width of the hidden layer and alpha.
+
+    Raises:
+        SpecInvalid: a width that the kind cannot have.
+    """
+    if spec.kind == "transformer":
+        return TransformerAdapter(dimension, spec)
+    return Adapter(dimension, spec)

@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.specs.parts import Split
 
+DepthCoding = Literal["image", "zlib", "raw"]
+"""How a depth map is kept: an image file (16-bit PNG), or rows of little-endian u16, packed by zlib or bare."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One posed RGB-D frame; the images stay where they are, named relative to the dataset's folder."""
+    """One posed RGB-D frame; the images stay where they are, named relative to the dataset's folder.
+
+    `image` and `depth` name a file, or a range of bytes within one as `path#offset+size` (frames of a `.sens` stream);
+    the digests are of those bytes.
+    """
 
     name: str
     image: str
@@ -35,6 +42,11 @@ class Frame:
     depth_digest: str
     depth_scale: float = 1000.0
     """Units of the 16-bit depth map a metre."""
+    depth_none: int | None = None
+    """A unit besides 0 that means "no reading", such as 65535 in 2D-3D-S."""
+    depth_coding: DepthCoding = "image"
+    depth_size: tuple[int, int] | None = None
+    """Width and height of the depth map, pixels; needed where its coding does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ class Scene:
     labels: NDArray[np.int16] | None = None
     """(N,) ground truth, IGNORE where a point has none; None where the whole scene has none."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> how many frames were left out, such as {"non-finite pose": 2}."""
+    """What was left out, repaired or taken otherwise -> how many, such as {"non-finite pose": 2}."""
 
 
 @dataclass(frozen=True, slots=True)

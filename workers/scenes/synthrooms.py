@@ -23,6 +23,7 @@ from storage.keys import new_token
 from storage.labels import LabelSet
 from storage.specs.parts import DepthFusion, RgbdOptions, Split, SynthRoomsOptions
 from workers.scenes.rgbd import POINTS, TEST_LIST, RgbdSource
+from workers.scenes.rooms.domains import domain_named
 from workers.scenes.rooms.export import export_room
 from workers.scenes.rooms.room import room_id
 from workers.scenes.scene import Scene, SceneRef
@@ -31,10 +32,9 @@ GENERATOR = 1
 """Version of the generator: raised whenever equal options would give other rooms."""
 
 MARKER = "synthrooms.json"
-LABEL_SET = "s3dis13"
 Progress = Callable[[int, int], None]
 _ABANDONED_S = 6 * 3600
-_OURS = re.compile(r"area_\d+_office_\d+|test\.txt|synthrooms\.json")
+_OURS = re.compile(r"area_\d+_office_\d+|home_(train|test)_\d+|test\.txt|synthrooms\.json")
 
 
 class SynthRoomsSource:
@@ -55,7 +55,7 @@ class SynthRoomsSource:
         Args:
             root: the dataset's folder.
             options: what it is made of.
-            label_set: must be S3DIS-13.
+            label_set: must be its domain's: S3DIS-13 of offices, ScanNet-20 of homes.
             cache_dir: where digests of files are remembered.
             threads: processes that make rooms.
             progress: told (rooms made, rooms in all) after each; may raise to stop.
@@ -63,10 +63,11 @@ class SynthRoomsSource:
         Raises:
             DatasetInvalid: another label set than the rooms have.
         """
-        if label_set.name != LABEL_SET:
+        expected = domain_named(options.domain).label_set.name
+        if label_set.name != expected:
             raise DatasetInvalid(
                 f"got the label set {label_set.name} for SynthRooms {options.domain}, whose classes are those of "
-                f"{LABEL_SET}; ingest with label_set: {LABEL_SET}"
+                f"{expected}; ingest with label_set: {expected}"
             )
         self._options = options
         self._threads = threads
@@ -112,7 +113,7 @@ def make_dataset(root: Path, options: SynthRoomsOptions, threads: int = 1, progr
     partial.mkdir()
     try:
         _make_rooms(partial, options, rooms, threads, progress)
-        held_out = [room_id(split, index) for split, index in rooms if split == "test"]
+        held_out = [room_id(split, index, options.domain) for split, index in rooms if split == "test"]
         (partial / TEST_LIST).write_text("".join(f"{name}\n" for name in held_out), encoding="utf-8")
         (partial / MARKER).write_text(json.dumps(_marker(options), indent=1) + "\n", encoding="utf-8")
         _install(partial, root, options, rooms)
@@ -159,7 +160,7 @@ def _complete(root: Path, options: SynthRoomsOptions, rooms: Sequence[tuple[Spli
             f"the folder {root} holds SynthRooms made with other options or by another version: got {found}, expected "
             f"{_marker(options)}; name another folder, or remove this one, and its rooms are made again"
         )
-    return all((root / room_id(split, index) / POINTS).is_file() for split, index in rooms)
+    return all((root / room_id(split, index, options.domain) / POINTS).is_file() for split, index in rooms)
 
 
 def _install(partial: Path, root: Path, options: SynthRoomsOptions, rooms: Sequence[tuple[Split, int]]) -> None:

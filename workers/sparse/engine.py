@@ -86,3 +86,18 @@ class Engine(Protocol):
         Raises:
             ValueError: a kernel of another shape, or `to` is not the grid that x's grid was made from.
         """
+
+
+def check_kernel(kernel: Tensor, kernel_size: int, channels: int) -> None:
+    """Refuses a kernel whose shape does not fit its size and the channels that it is to meet.
+
+    Raises:
+        ValueError: a kernel that is not (size**3, channels, out), or with size 1 not (channels, out).
+    """
+    expected = (channels,) if kernel_size == 1 else (kernel_size**3, channels)
+    if kernel.dim() != len(expected) + 1 or tuple(kernel.shape[:-1]) != expected:
+        shape = ", ".join(map(str, (*expected, "out")))
+        raise ValueError(
+            f"got a kernel of shape {tuple(kernel.shape)} for size {kernel_size} and {channels} channels, "
+            f"expected ({shape})"
+        )

@@ -14,7 +14,7 @@ from workers.encoders import choose
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """The digest of the text encoder's weights."""
-    return {"weights": choose.text_digest(_spec(context).encoder)}
+    return {"weights": choose.text_digest(_spec(context).encoder, context.machine.weights)}
 
 
 def run(context: Context) -> None:
@@ -29,13 +29,11 @@ def run(context: Context) -> None:
     words = spec.class_names or classes
     if len(words) != len(classes):
         raise SpecInvalid(f"got {len(words)} class names, the label set {spec.label_set} has {len(classes)} classes")
-    encoder = choose.text_encoder(spec.encoder)
+    encoder = choose.text_encoder(spec.encoder, context.machine.weights)
     with context.scene_part("text_embeddings", WHOLE, context.external) as part:
         if part is not None:
             part.write("embeddings", encoder.embed_texts(words))
-            part.set(
-                label_set=spec.label_set, classes=list(classes), words=list(words), encoder=spec.encoder.model_dump()
-            )
+            part.set(label_set=spec.label_set, classes=list(classes), words=list(words), encoder=dict(encoder.about))
     context.publish("text_embeddings", label_set=spec.label_set, dimension=encoder.dimension)
 
 

@@ -16,7 +16,7 @@ from storage.errors import FrameInvalid, NothingVisible
 from storage.specs.stages import Extract
 from workers.context import Context, Pace
 from workers.encoders import choose
-from workers.encoders.encoder import ImageEncoder
+from workers.encoders.encoder import FileEncoder, ImageEncoder
 from workers.geometry import camera, lifting, visibility
 from workers.scenes import frames
 from workers.scenes.scene import Frame
@@ -24,19 +24,19 @@ from workers.scenes.scene import Frame
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """The digest of the image encoder's weights."""
-    return {"weights": choose.weights_digest(_spec(context).encoder)}
+    return {"weights": choose.weights_digest(_spec(context).encoder, context.machine.weights)}
 
 
 def run(context: Context) -> None:
-    """Writes the 2D-projected embeddings of every scene of the wanted splits.
+    """Writes the 2D-projected embeddings of every scene of the wanted splits; scenes without a picture are left out.
 
     Raises:
-        NothingVisible: a scene of which no frame sees a point.
+        NothingVisible: a scene of which no frame sees a point; or not one scene has a picture.
         FrameInvalid: an image that is not the one that was ingested, or cannot be read.
     """
     spec = _spec(context)
-    encoder = choose.image_encoder(spec.encoder, context.machine.threads)
-    scenes = context.scenes("scenes", spec.splits)
+    encoder = choose.image_encoder(spec.encoder, context.machine.weights, context.machine.threads)
+    scenes = _with_pictures(context, context.scenes("scenes", spec.splits))
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:
         points = context.open(context.artifact("scenes"), scene)
@@ -58,6 +58,18 @@ def run(context: Context) -> None:
     )
 
 
+def _with_pictures(context: Context, scenes: list[str]) -> list[str]:
+    """The scenes that have frames; the others are named in the run's events."""
+    artifact = context.artifact("scenes")
+    without = [scene for scene in scenes if not context.open(artifact, scene).attributes["frames"]]
+    if without:
+        shown = ", ".join(without[:10]) + (", .." if len(without) > 10 else "")
+        context.reporter.note(f"left out {len(without)} scenes that have no picture: {shown}")
+    if scenes and len(without) == len(scenes):
+        raise NothingVisible("not one scene has a picture, so nothing can be lifted to its points", scene=scenes[0])
+    return [scene for scene in scenes if scene not in set(without)]
+
+
 def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: PartWriter) -> None:
     """Embeds one scene's frames and writes the mean over views of every covered point."""
     spec = _spec(context)
@@ -72,7 +84,9 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         try:
             count = _add_frame(context, encoder, points, frame, total)
         except FrameInvalid as error:
-            raise FrameInvalid(f"scene {scene.scene}: {error.message}", scene=scene.scene) from error
+            raise FrameInvalid(
+                f"scene {scene.scene}, frame {frame.name}: {error.message}", scene=scene.scene
+            ) from error
         used.append({"frame": frame.name, "image_digest": frame.image_digest, "points": count})
     lifted = total.mean(dtype=np.float16)
     if not len(lifted.point_index):
@@ -110,8 +124,12 @@ def _add_frame(
     seen = visibility.visible(points, depth_m, intrinsics, frame.camera_to_world, options)
     if not len(seen.point_index):
         return 0
-    image = frames.read_image(context.dataset.root, frame)
-    total.add(seen.point_index, encoder.embed_pixels(image, seen.rows, seen.columns, size))
+    root = context.dataset.root
+    if isinstance(encoder, FileEncoder):
+        embedded = encoder.embed_encoded(frames.read_encoded(root, frame), seen.rows, seen.columns, size)
+    else:
+        embedded = encoder.embed_pixels(frames.read_image(root, frame), seen.rows, seen.columns, size)
+    total.add(seen.point_index, embedded)
     return len(seen.point_index)
 
 

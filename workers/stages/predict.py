@@ -5,6 +5,8 @@ Predictions go back from voxels to every point.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,9 +18,9 @@ from storage.specs.parts import Network
 from storage.specs.stages import Predict
 from workers.context import Context, Pace
 from workers.geometry.voxels import voxelize
-from workers.learning.samples import colour_features
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
+from workers.nets.published import InputFeatures, as_inputs
 from workers.sparse.choose import choose_engine
 
 
@@ -29,7 +31,7 @@ def run(context: Context) -> None:
     text_part = context.open(context.artifact("text_embeddings"))
     network_part = context.open(context.artifact("network"))
     text = torch.from_numpy(text_part.array("embeddings"))
-    model, voxel_m = load_network(network_part, context.machine.device)
+    network = load_network(network_part, context.machine.device)
     dimension = int(network_part.attributes["dimension"])
     if dimension != text.shape[1]:
         raise SpecInvalid(
@@ -43,7 +45,7 @@ def run(context: Context) -> None:
         inputs = {"scenes": points.key, "network": network_part.key, "text_embeddings": text_part.key}
         with context.scene_part("labels", scene, inputs) as part:
             if part is not None:
-                _segment(points, model, voxel_m, text, part, spec.voxelisations)
+                _segment(points, network, text, part, spec.voxelisations)
         pace.advance(free=part is None)
     splits = context.artifact("scenes").attributes["splits"]
     context.publish(
@@ -54,20 +56,31 @@ def run(context: Context) -> None:
     )
 
 
-def load_network(part: PartReader, device: str) -> tuple[MinkUNet, float]:
-    """The network of a checkpoint, in evaluation mode, and the edge of its voxels in metres."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network as it is used."""
+
+    model: MinkUNet
+    """In evaluation mode."""
+    voxel_m: float
+    """Edge of the voxels that it was trained on, metres."""
+    inputs: InputFeatures
+    """What it was shown of a voxel's colour; imported networks saw something else than ours."""
+
+
+def load_network(part: PartReader, device: str) -> Trained:
+    """The network of a checkpoint."""
     tensors, about = checkpoints.load(part.file(checkpoints.FILE), expected="network")
     spec = Network.model_validate(about["network"])
     model = MinkUNet(3, int(about["dimension"]), spec.arch, choose_engine(spec.engine))
     model.load_state_dict(tensors)
-    return model.to(device).eval(), float(about["voxel_m"])
+    return Trained(model.to(device).eval(), float(about["voxel_m"]), about.get("inputs", "plus_half"))
 
 
 @torch.inference_mode()
-def _segment(
-    scene: PartReader, model: MinkUNet, voxel_m: float, text: Tensor, part: PartWriter, voxelisations: int
-) -> None:
+def _segment(scene: PartReader, network: Trained, text: Tensor, part: PartWriter, voxelisations: int) -> None:
     """Writes one scene's labels and confidences, the mean over several shifts of the voxel grid."""
+    model, voxel_m = network.model, network.voxel_m
     device = next(model.parameters()).device
     points: NDArray[np.float32] = scene.array("points")
     points = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -76,8 +89,8 @@ def _segment(
     for shift in range(voxelisations):
         voxels = voxelize(points + grid_shift(shift) * np.float32(voxel_m), voxel_m)
         coordinates = np.concatenate([np.zeros((voxels.num_voxels, 1), np.int32), voxels.coordinates], axis=1)
-        features = colour_features(voxels, colours)
-        embeddings = model(torch.from_numpy(coordinates).to(device), torch.from_numpy(features).to(device))
+        features = as_inputs(torch.from_numpy(voxels.mean(colours)), network.inputs).to(device)
+        embeddings = model(torch.from_numpy(coordinates).to(device), features)
         total += torch.softmax(embeddings @ text.to(device).T, dim=1).cpu().numpy()[voxels.point_to_voxel]
     part.write("labels", total.argmax(axis=1).astype(np.int16))
     part.write("confidence", (total.max(axis=1) / voxelisations).astype(np.float16))

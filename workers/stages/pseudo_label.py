@@ -36,7 +36,7 @@ def run(context: Context) -> None:
         inputs = {"scenes": points.key, "embeddings": lifted.key, "text_embeddings": text_part.key}
         with context.scene_part("labels", scene, inputs) as part:
             if part is not None:
-                present = points.attributes["scene_labels"] if spec.filtering else None
+                present = (points.attributes["scene_labels"] or None) if spec.filtering else None
                 _label(lifted, text, present, part)
                 part.set(split=points.attributes["split"], label_set=points.attributes["label_set"])
         pace.advance(free=part is None)

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from storage.artifacts.store import WHOLE
 from storage.errors import PointOrderMismatch, TrainingFailed
@@ -18,7 +18,7 @@ from workers.learning.fit import Job, fit
 from workers.learning.kept import Kept
 from workers.learning.losses import text_cross_entropy
 from workers.nets import checkpoints
-from workers.nets.adapter import Adapter
+from workers.nets.adapter import make_adapter
 
 
 def run(context: Context) -> None:
@@ -43,12 +43,12 @@ def run(context: Context) -> None:
     context.publish("adapter", dimension=dimension, train_scenes=scenes)
 
 
-def _train(context: Context, scenes: list[str], dimension: int) -> Adapter:
+def _train(context: Context, scenes: list[str], dimension: int) -> nn.Module:
     spec = _spec(context)
     device = torch.device(context.machine.device)
     torch.manual_seed(int(context.rng("weights").integers(2**31)))
     text = torch.from_numpy(context.open(context.artifact("text_embeddings")).array("embeddings")).to(device)
-    adapter = Adapter(dimension, spec.adapter).to(device)
+    adapter = make_adapter(dimension, spec.adapter).to(device)
     batch_size = min(spec.optimiser.batch_size, len(scenes))
 
     kept = Kept()

@@ -24,7 +24,7 @@ def run(context: Context) -> None:
     lesson = Lesson(
         scenes=context.scenes("ground_truth", ("train",)),
         target=target,
-        loss=lambda predicted, labels: text_cross_entropy(predicted, text, labels, spec.training.class_balance),
+        loss=lambda predicted, labels, _scene: text_cross_entropy(predicted, text, labels, spec.training.class_balance),
         dimension=text.shape[1],
         network=spec.network,
         training=spec.training,

@@ -15,6 +15,7 @@ from workers.context import Context
 
 MODULES: Mapping[str, str] = {
     "ingest": "workers.stages.ingest",
+    "inspect": "workers.stages.inspect",
     "embed_labels": "workers.stages.embed_labels",
     "extract": "workers.stages.extract",
     "pseudo_label": "workers.stages.pseudo_label",

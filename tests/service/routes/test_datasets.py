@@ -97,7 +97,7 @@ def test_folders_that_cannot_be_datasets(api: Any, root: Path) -> None:
     [
         ({"options": {"rooms": 3}}, "spec_invalid", "rooms"),
         ({"options": {"train_rooms": 0}}, "spec_invalid", "train_rooms"),
-        ({"kind": "scannet"}, "request_invalid", "kind"),
+        ({"kind": "scanet"}, "request_invalid", "kind"),
         ({"label_set": "ade20k"}, "request_invalid", "label_set"),
         ({"name": "../x"}, "request_invalid", "name"),
         ({"name": ""}, "request_invalid", "name"),

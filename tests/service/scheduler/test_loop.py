@@ -18,7 +18,7 @@ from storage.records.leases import Claim
 from storage.records.runs import Run
 from storage.records.states import FINAL
 from storage.settings import Settings
-from storage.specs import recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.plans import PlannedRun
 
 CONFIG = Settings(tick_s=0.01)
@@ -27,7 +27,7 @@ CONFIG = Settings(tick_s=0.01)
 @pytest.fixture
 def plan(db: Database) -> Sequence[PlannedRun]:
     datasets.add(db, Dataset("offices", "synthrooms", "/rooms", "s3dis13"))
-    return recipes.build("3dss-vlg", recipes.Request("offices", "s3dis13", ("train", "test"), "demo"))
+    return recipes.build("3dss-vlg", presets.Request("offices", "s3dis13", ("train", "test"), "demo"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from storage.records import experiments, runs
 from storage.records.database import Database
 from storage.records.experiments import Experiment
 from storage.records.states import RunState
-from storage.specs import recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.plans import OutputRef, PlannedRun
 
 
@@ -19,7 +19,7 @@ def submit(db: Database, plan: Sequence[PlannedRun], name: str = "x") -> Experim
 
 @pytest.fixture
 def plan(offices: str) -> Sequence[PlannedRun]:
-    return recipes.build("3dss-vlg", recipes.Request(offices, "s3dis13", ("train", "test"), "demo"))
+    return recipes.build("3dss-vlg", presets.Request(offices, "s3dis13", ("train", "test"), "demo"))
 
 
 def put(db: Database, run_id: str, *states: RunState) -> None:

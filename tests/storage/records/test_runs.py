@@ -10,7 +10,7 @@ from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.leases import Claim
 from storage.records.runs import Run, RunFilter
-from storage.specs import recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, OutputRef, PlannedRun
 
 NewRun = Callable[..., Run]
@@ -21,7 +21,7 @@ INGEST = stages.Ingest(label_set="s3dis13")
 
 
 def test_a_plan_becomes_queued_runs_in_its_order(db: Database, offices: str) -> None:
-    plan = recipes.build("3dss-vlg", recipes.Request(offices, "s3dis13", ("train", "test"), "demo", seed=7))
+    plan = recipes.build("3dss-vlg", presets.Request(offices, "s3dis13", ("train", "test"), "demo", seed=7))
     made = runs.create(db, plan)
     assert [run.name for run in made] == [planned.name for planned in plan]
     assert [run.id for run in made] == sorted(run.id for run in made)

@@ -6,7 +6,9 @@ import pytest
 
 from storage.errors import SpecInvalid, UnknownName
 from storage.specs import recipes, stages
-from storage.specs.recipes import Request, build
+from storage.specs.presets import Request
+from storage.specs.recipes import build
+from workers.learning.schedules import learning_rate
 
 OFFICES = Request("offices", "s3dis13", ("train", "test"), "demo")
 
@@ -70,4 +72,33 @@ def test_unknown_recipes_and_presets_get_the_nearest() -> None:
         build("3dss", OFFICES)
     with pytest.raises(UnknownName, match="demo"):
         build("3dss-vlg", Request("offices", "s3dis13", ("train",), "dmo"))
-    assert set(recipes.RECIPES) == {"3dss-vlg", "supervised"}
+    assert {"3dss-vlg", "ablation-a", "ablation-b", "ablation-c", "cam", "supervised"} == set(recipes.RECIPES)
+
+
+def test_the_rows_of_table_3_differ_in_guidance_filtering_and_specialisation_alone() -> None:
+    rows = {name: {run.name: run for run in build(name, OFFICES)} for name in recipes.RECIPES}
+    for name, filtering in (("ablation-a", False), ("ablation-c", True)):
+        spec, labels = rows[name]["distill"].spec, rows[name]["pseudo_label"].spec
+        assert isinstance(spec, stages.Distill) and spec.target == "labels"
+        assert isinstance(labels, stages.PseudoLabel) and labels.filtering is filtering
+        assert "specialize" not in rows[name]
+    assert "adapter" not in rows["ablation-b"]["distill"].inputs and "adapter" in rows["3dss-vlg"]["distill"].inputs
+    assert rows["ablation-b"]["distill"].spec == rows["3dss-vlg"]["distill"].spec
+    for name in recipes.RECIPES:
+        assert rows[name]["predict"].spec == rows["3dss-vlg"]["predict"].spec
+
+
+def test_class_activation_maps_are_given_no_picture_and_no_point_s_label() -> None:
+    distill = next(run for run in build("cam", OFFICES) if run.name == "distill")
+    assert set(distill.inputs) == {"scenes", "text_embeddings"}
+
+
+def test_the_authors_code_trains_at_ten_times_the_rate_from_the_second_step() -> None:
+    runs = {run.name: run.spec for run in build("3dss-vlg", Request("d", "s3dis13", ("train",), "authors_code"))}
+    adapter, network = runs["specialize"], runs["distill"]
+    assert isinstance(adapter, stages.Specialize) and isinstance(network, stages.Distill)
+    assert (adapter.optimiser.epochs, adapter.optimiser.batch_size) == (150, 24)
+    optimiser = network.training.optimiser
+    assert (optimiser.epochs, optimiser.batch_size, network.training.repeats) == (100, 4, 5)
+    first, second = (learning_rate(optimiser, step, 10_000) for step in (0, 1))
+    assert first == pytest.approx(1e-4) and second == pytest.approx(1e-3, rel=1e-3)

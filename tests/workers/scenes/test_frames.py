@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from storage.errors import FrameInvalid
 from storage.keys import digest_bytes
-from workers.scenes.frames import describe_frames, frames_from, read_depth_m, read_image
+from workers.scenes.frames import describe_frames, frames_from, range_name, read_depth_m, read_image
 from workers.scenes.scene import Frame
 
 
@@ -61,3 +62,43 @@ def test_a_colour_image_is_no_depth_map(tmp_path: Path, frame: Frame) -> None:
 def test_frames_need_a_matrix_each(frame: Frame) -> None:
     with pytest.raises(ValueError):
         frames_from(describe_frames([frame]), np.zeros((2, 3, 3)), np.zeros((1, 4, 4)))
+
+
+def test_a_second_value_may_mean_no_reading(tmp_path: Path, frame: Frame) -> None:
+    """2D-3D-S: depth in 1/512 m, 65535 where there is none."""
+    depth = read_depth_m(tmp_path, replace(frame, depth_scale=512.0, depth_none=65535))
+    assert np.allclose(depth, [[0, 1500 / 512], [40000 / 512, 0]])
+
+
+def test_new_fields_survive_being_described_and_old_descriptions_stay_readable(frame: Frame) -> None:
+    new = replace(frame, depth_none=65535, depth_coding="zlib", depth_size=(2, 3))
+    (described,) = describe_frames([new])
+    assert json.loads(json.dumps(described)) == described
+    (back,) = frames_from([described], frame.intrinsics[None], frame.camera_to_world[None])
+    assert (back.depth_none, back.depth_coding, back.depth_size) == (65535, "zlib", (2, 3))
+    (old,) = describe_frames([frame])
+    assert not {"depth_none", "depth_coding", "depth_size"} & set(old)
+    (back,) = frames_from([old], frame.intrinsics[None], frame.camera_to_world[None])
+    assert (back.depth_none, back.depth_coding, back.depth_size) == (None, "image", None)
+
+
+def test_a_frame_may_name_ranges_of_a_larger_file(tmp_path: Path, frame: Frame) -> None:
+    image, depth = ((tmp_path / name).read_bytes() for name in (frame.image, frame.depth))
+    (tmp_path / "all.bin").write_bytes(b"head" + depth + image + b"tail")
+    within = replace(
+        frame,
+        image=range_name("all.bin", 4 + len(depth), len(image)),
+        depth=range_name("all.bin", 4, len(depth)),
+        depth_size=(2, 2),
+    )
+    assert np.array_equal(read_image(tmp_path, within), read_image(tmp_path, frame))
+    assert np.array_equal(read_depth_m(tmp_path, within), read_depth_m(tmp_path, frame))
+    with pytest.raises(FrameInvalid, match="2 x 2 pixels, expected 3 x 2"):
+        read_depth_m(tmp_path, replace(within, depth_size=(3, 2)))
+    beyond = replace(within, image=range_name("all.bin", 4 + len(depth), len(image) + 9))
+    with pytest.raises(FrameInvalid, match=r"all\.bin#\d+\+\d+: the file ends in the middle"):
+        read_image(tmp_path, beyond)
+    with pytest.raises(FrameInvalid, match=r"gone\.bin#0\+4: cannot be read"):
+        read_depth_m(tmp_path, replace(within, depth="gone.bin#0+4"))
+    with pytest.raises(FrameInvalid, match="needs its size"):
+        read_depth_m(tmp_path, replace(within, depth_coding="raw", depth_size=None))

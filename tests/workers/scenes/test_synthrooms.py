@@ -27,6 +27,9 @@ ROOT = Path(__file__).resolve().parents[3]
 TINY = SynthRoomsOptions(seed=7, train_rooms=2, test_rooms=1, points=6000, views=Views(count=2, width=64, height=48))
 
 
+HOMES = TINY.model_copy(update={"domain": "homes"})
+
+
 def digests(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -42,6 +45,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def made_homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthrooms") / "homes"
+    make_dataset(root, HOMES, threads=1)
+    return root
+
+
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "tiny"))
@@ -53,10 +63,22 @@ class TestConformance(SceneSourceConformance):
         return lambda: SynthRoomsSource(made, TINY, S3DIS13, tmp_path / "cache")
 
 
+class TestHomesConformance(SceneSourceConformance):
+    @pytest.fixture
+    def open_again(self, made_homes: Path, tmp_path: Path) -> Callable[[], SceneSource]:
+        return lambda: SynthRoomsSource(made_homes, HOMES, SCANNET20, tmp_path / "cache")
+
+
 def test_equal_options_give_equal_bytes_whatever_the_number_of_processes(made: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "again", TINY, threads=3)
     assert digests(tmp_path / "again") == digests(made)
     assert len(digests(made)) == 3 * (2 * 3 + 4) + 2
+
+
+def test_equal_options_give_equal_homes(made_homes: Path, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "again", HOMES, threads=2)
+    assert digests(tmp_path / "again") == digests(made_homes)
+    assert len(digests(made_homes)) == 3 * (2 * 3 + 4) + 2
 
 
 def test_another_seed_gives_other_rooms(made: Path, tmp_path: Path) -> None:
@@ -78,6 +100,39 @@ def test_splits_areas_and_labels(made: Path, tmp_path: Path) -> None:
         listed = (made / ref.id / "scene_labels.txt").read_text().split()
         assert [S3DIS13.classes[label] for label in scene.scene_labels] == listed
         assert 4 <= len(listed) <= 10 and not scene.skipped
+
+
+def test_splits_and_labels_of_homes(made_homes: Path, tmp_path: Path) -> None:
+    source = SynthRoomsSource(made_homes, HOMES, SCANNET20, tmp_path)
+    assert {ref.id: ref.split for ref in source.scenes()} == {
+        "home_train_01": "train",
+        "home_train_02": "train",
+        "home_test_01": "test",
+    }
+    for ref in source.scenes():
+        scene = source.load(ref.id)
+        assert scene.labels is not None and len(scene.points_m) == HOMES.points and len(scene.frames) == 2
+        listed = (made_homes / ref.id / "scene_labels.txt").read_text().splitlines()
+        assert [SCANNET20.classes[label] for label in scene.scene_labels] == listed
+        assert 4 <= len(listed) <= 12 and not scene.skipped
+
+
+def test_the_default_is_twenty_rooms_to_train_on_and_five_held_out() -> None:
+    options = SynthRoomsOptions(domain="homes")
+    assert (options.train_rooms, options.test_rooms) == (20, 5)
+
+
+def test_an_incomplete_folder_of_homes_is_made_again(made_homes: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(made_homes, tmp_path / "homes"))
+    (root / MARKER).unlink()
+    shutil.rmtree(root / "home_test_01")
+    make_dataset(root, HOMES)
+    assert digests(root) == digests(made_homes)
+
+
+def test_the_other_domain_in_the_folder_is_an_error(copy: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="other options"):
+        make_dataset(copy, HOMES)
 
 
 def test_what_is_there_is_not_made_again(copy: Path, tmp_path: Path) -> None:
@@ -199,8 +254,10 @@ def test_a_broken_marker_is_an_error_that_says_what_to_do(copy: Path) -> None:
 
 
 def test_another_label_set_is_an_error(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetInvalid, match="s3dis13"):
+    with pytest.raises(DatasetInvalid, match="scannet20 for SynthRooms offices.*label_set: s3dis13"):
         SynthRoomsSource(made, TINY, SCANNET20, tmp_path)
+    with pytest.raises(DatasetInvalid, match="s3dis13 for SynthRooms homes.*label_set: scannet20"):
+        SynthRoomsSource(made, HOMES, S3DIS13, tmp_path)
 
 
 def test_an_abandoned_partial_folder_is_swept_and_a_fresh_one_is_not(tmp_path: Path) -> None:

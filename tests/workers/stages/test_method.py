@@ -10,7 +10,7 @@ from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, scen
 from storage.errors import PointOrderMismatch, SpecInvalid, TrainingFailed
 from storage.labels import IGNORE
 from storage.specs import stages
-from storage.specs.parts import Augment, Optimiser, PolySchedule, StepSchedule, Training
+from storage.specs.parts import Adapter, Augment, Optimiser, PolySchedule, StepSchedule, Training
 from tests.workers.stages import boxes as made
 from workers import trial
 from workers.stages.pseudo_label import classify
@@ -85,12 +85,38 @@ def test_the_whole_path_learns_a_held_out_room(world: made.World, class_balance:
     assert (labels == world.labels["room_c"]).mean() > 0.7
 
 
+def test_class_activation_maps_learn_which_classes_scenes_have_and_no_more(world: made.World) -> None:
+    spec = stages.Distill(voxel_m=0.1, training=LONG, target="scene_labels")
+    inputs = {name: world.artifacts[name] for name in ("scenes", "text_embeddings")}
+    network = trial.run_stage(spec, world.store, inputs).artifacts["network"]
+    predicted = trial.run_stage(stages.Predict(), world.store, inputs | {"network": network}).artifacts["labels"]
+    labels = read(world.store, predicted, "room_c", "labels")
+    assert np.isin(labels, made.CLASSES).mean() > 0.95, "of 13 classes, those that the training scenes name"
+
+
+def test_the_whole_path_learns_with_a_transformer_as_adapter(world: made.World) -> None:
+    have = dict(world.artifacts)
+    lifted = {name: have[name] for name in ("scenes", "embeddings", "text_embeddings")}
+    have |= trial.run_stage(stages.PseudoLabel(), world.store, lifted).artifacts
+    specialize = ADAPTER.model_copy(update={"adapter": Adapter(kind="transformer", hidden=16)})
+    ports = ("embeddings", "labels", "text_embeddings")
+    have |= trial.run_stage(specialize, world.store, {name: have[name] for name in ports}).artifacts
+    spec = stages.Distill(voxel_m=0.1, training=LONG)
+    have |= trial.run_stage(spec, world.store, {n: have[n] for n in (*lifted, "adapter")}).artifacts
+    inputs = {name: have[name] for name in ("scenes", "network", "text_embeddings")}
+    predicted = trial.run_stage(stages.Predict(), world.store, inputs).artifacts["labels"]
+    labels = read(world.store, predicted, "room_c", "labels")
+    assert (labels == world.labels["room_c"]).mean() > 0.7
+
+
 def test_no_training_stage_opens_a_held_out_scene(world: made.World) -> None:
     have = run_all(world, world.store)
     cases = {
         ADAPTER: ("embeddings", "labels", "text_embeddings"),
         stages.Distill(voxel_m=0.1, training=BRIEF, seed=1): ("scenes", "embeddings", "adapter"),
         stages.Distill(voxel_m=0.1, training=BRIEF, target="labels"): ("scenes", "labels", "text_embeddings"),
+        stages.Distill(voxel_m=0.1, training=BRIEF, loss="l1"): ("scenes", "embeddings", "adapter"),
+        stages.Distill(voxel_m=0.1, training=BRIEF, target="scene_labels"): ("scenes", "text_embeddings"),
         stages.Supervise(voxel_m=0.1, training=BRIEF): ("scenes", "ground_truth", "text_embeddings"),
     }
     for spec, ports in cases.items():

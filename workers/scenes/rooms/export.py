@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from storage.labels import S3DIS13
+from storage.labels import IGNORE
 from storage.specs.parts import Split, SynthRoomsOptions
 from workers.scenes.rooms.cameras import viewpoints
 from workers.scenes.rooms.render import View, render_view
@@ -46,7 +46,7 @@ def export_room(folder: Path, options: SynthRoomsOptions, split: Split, index: i
         _write_matrix(target / "intrinsic" / name, k)
     cloud = sample_surface(room, options.points, room.rng("points"))
     np.savez(target / "points.npz", points=cloud.points_m, colours=cloud.colours, labels=cloud.labels)
-    present = [S3DIS13.classes[label] for label in np.unique(cloud.labels)]
+    present = [room.label_set.classes[label] for label in np.unique(cloud.labels) if label != IGNORE]
     (target / "scene_labels.txt").write_text("".join(f"{name}\n" for name in present), encoding="utf-8")
     return room.id
 

@@ -13,7 +13,7 @@ from workers.scenes.rooms.shell import Wall
 from workers.scenes.rooms.solids import quarter_turn
 
 
-def _interval(layout: Layout, wall: Wall, width: float, margin: float = 0.1) -> tuple[float, float] | None:
+def interval(layout: Layout, wall: Wall, width: float, margin: float = 0.1) -> tuple[float, float] | None:
     """A free interval of a wall, or None."""
     for _ in range(12):
         room = wall.length - width - 2 * margin
@@ -59,7 +59,7 @@ def place_door(layout: Layout) -> bool:
     width = make.between(1.3, 1.6, False) if make.chance(0.15) else make.between(0.82, 1.0, False)
     for side in make.rng.permutation(4):
         wall = layout.walls[side]
-        span = _interval(layout, wall, width, 0.15)
+        span = interval(layout, wall, width, 0.15)
         if span is None:
             continue
         ends = np.array([[span[0], 0.0, 0.0], [span[1], 0.55, 0.0]]) @ quarter_turn(wall.side).T + wall.origin
@@ -77,7 +77,7 @@ def place_window(layout: Layout) -> bool:
     high = min(height - 0.25, low + make.between(1.0, 1.5, False))
     width = make.between(0.9, 1.9, False)
     for side in make.rng.permutation(4):
-        span = _interval(layout, layout.walls[side], width)
+        span = interval(layout, layout.walls[side], width)
         if span is not None:
             layout.solids += shell.window(make, layout.walls[side], span, (low, high), layout.instance())
             return True
@@ -91,7 +91,7 @@ def place_board(layout: Layout) -> bool:
     high = min(height - 0.3, low + make.between(0.9, 1.2, False))
     for width in (make.between(1.2, 2.2, False), 1.1, 0.9):
         for side in make.rng.permutation(4):
-            span = _interval(layout, layout.walls[side], width)
+            span = interval(layout, layout.walls[side], width)
             if span is not None:
                 layout.solids += shell.board(make, layout.walls[side], span, (low, high), layout.instance())
                 return True

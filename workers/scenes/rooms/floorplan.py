@@ -5,7 +5,7 @@ Knows rectangles and pieces; knows no class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,9 @@ Rect = tuple[float, float, float, float]
 
 Placer = Callable[["Layout"], bool]
 """Puts one more of a class into a room; False where it found no place."""
+
+
+_TOUCH_M = 1e-6
 
 
 class NoPlace(Exception):
@@ -40,6 +43,8 @@ class Layout:
     spots: list[Rect] = field(default_factory=list)
     beams: list[tuple[bool, float, float]] = field(default_factory=list)
     next_instance: int = 6
+    strict: bool = False
+    """True where nothing may stand in the bounds of another solid; offices rely on the floor and the walls alone."""
 
     def instance(self) -> int:
         """A new instance number."""
@@ -54,6 +59,22 @@ class Layout:
             return False
         self.floor.append(rect)
         return True
+
+    def clear(self, solids: Iterable[Solid]) -> bool:
+        """True where solids stay in the room and out of the bounds of what is there; always, where not strict."""
+        if not self.strict:
+            return True
+        there = np.array([solid.bounds for solid in self.solids]).reshape(-1, 2, 3)
+        for solid in solids:
+            low, high = solid.bounds
+            inside = np.all(low >= -_TOUCH_M) and np.all(high <= np.array(self.size) + _TOUCH_M)
+            if not inside or np.any(np.all((low < there[:, 1] - _TOUCH_M) & (high > there[:, 0] + _TOUCH_M), axis=1)):
+                return False
+        return True
+
+    def fits(self, piece: Piece, turn: F64, offset: F64) -> bool:
+        """True where a piece may stand as turned and shifted (see `clear`)."""
+        return not self.strict or self.clear(moved(piece.solids, turn, offset, 0))
 
     def put(self, piece: Piece, turn: F64, offset: F64) -> None:
         """Adds a piece where it was found to fit."""

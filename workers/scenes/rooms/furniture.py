@@ -1,4 +1,4 @@
-"""Which designs of furniture a class has. Knows names and designs; knows no room."""
+"""Which designs of furniture a class of the offices has. Knows names and designs; knows no room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from workers.scenes.rooms.seats import armchair, four_legged_chair, office_chair
 from workers.scenes.rooms.shelves import bin_or_pot, bookcase, books_and_papers, cans_and_cups, carton, monitor
 from workers.scenes.rooms.tables import desk_with_legs, desk_with_panels, low_table, round_table
 
-Design = Callable[[Maker], Piece]
+Design = Callable[[Maker, str], Piece]
+"""Makes a piece with the label and the finishes of a class."""
 
 DESIGNS: Mapping[str, tuple[Design, ...]] = {
     "table": (desk_with_legs, desk_with_panels, round_table, low_table),
@@ -33,4 +34,4 @@ def furnish(make: Maker, class_name: str) -> Piece:
     """A piece of furniture of a class, its design drawn as the style weighs them."""
     designs = DESIGNS[class_name]
     weights = np.array(make.style.designs.get(class_name, (1.0,) * len(designs)), dtype=np.float64)
-    return designs[int(make.rng.choice(len(designs), p=weights / weights.sum()))](make)
+    return designs[int(make.rng.choice(len(designs), p=weights / weights.sum()))](make, class_name)

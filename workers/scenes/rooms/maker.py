@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storage.labels import S3DIS13
+from storage.labels import IGNORE, LabelSet
 from workers.scenes.rooms.finishes import Finish, finish_of
 from workers.scenes.rooms.solids import Solid, box
 from workers.scenes.rooms.styles import GROUPS, Style
@@ -35,10 +35,21 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Draws sizes and finishes for furniture of a style."""
+    """Draws sizes and finishes for furniture of a style, and knows the labels of its domain."""
 
     style: Style
     rng: np.random.Generator
+    label_set: LabelSet
+    unlabelled: tuple[str, ...] = ()
+    """Things that stand in rooms of the domain and have no class in its label set."""
+
+    def label(self, class_name: str) -> int:
+        """The label of a class, IGNORE for what the domain shows without one.
+
+        Raises:
+            UnknownName: neither; a design is asked for a class that the domain does not have.
+        """
+        return IGNORE if class_name in self.unlabelled else self.label_set.index(class_name)
 
     def between(self, low: float, high: float, scaled: bool = True) -> float:
         """A length between two bounds, scaled by the style."""
@@ -54,11 +65,6 @@ class Maker:
     def chance(self, probability: float) -> bool:
         """True with that probability."""
         return bool(self.rng.random() < probability)
-
-
-def label_of(class_name: str) -> int:
-    """The label of a class of S3DIS-13."""
-    return S3DIS13.classes.index(class_name)
 
 
 def four_legs(

@@ -1,4 +1,4 @@
-"""Which classes stand in which room: fixed before anything is drawn.
+"""Which classes stand in which office: fixed before anything is drawn.
 
 Rooms come in blocks of five; each block holds every class at least once, and a room 4 to 10 classes. Floor, ceiling and
 wall are in every room. Knows names of classes and nothing of shapes.
@@ -7,6 +7,8 @@ wall are in every room. Knows names of classes and nothing of shapes.
 from __future__ import annotations
 
 import numpy as np
+
+Range = tuple[float, float]
 
 BLOCK = 5
 """Rooms that together hold every class."""

@@ -9,21 +9,18 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-from storage.errors import UnknownName
+from storage.labels import LabelSet
 from storage.specs.parts import Split
+from workers.scenes.rooms.domains import DomainName, domain_named
 from workers.scenes.rooms.floorplan import NoPlace
-from workers.scenes.rooms.layout import lay_out
 from workers.scenes.rooms.light import Appearance, Light, draw_light
 from workers.scenes.rooms.maker import Maker
-from workers.scenes.rooms.plan import BLOCK, classes_of
+from workers.scenes.rooms.plan import BLOCK
 from workers.scenes.rooms.solids import F64, Solid
 from workers.scenes.rooms.styles import Style, StyleName, style_named
-
-Domain = Literal["offices"]
 
 _ATTEMPTS = 60
 _TEST_AREA = 6
@@ -34,7 +31,9 @@ class Room:
     """One furnished room."""
 
     id: str
-    """Such as area_1_office_03."""
+    """Such as area_1_office_03 or home_train_03."""
+    label_set: LabelSet
+    """What its labels mean."""
     style: Style
     size_m: tuple[float, float, float]
     """Inner extents in x, y, z; the room's lower corner is the origin."""
@@ -62,25 +61,27 @@ class Room:
         return np.array([low for low, _ in corners]), np.array([high for _, high in corners])
 
 
-def room_id(split: Split, index: int) -> str:
-    """The name of the `index`-th room of a split: five areas train, the sixth is held out.
+def room_id(split: Split, index: int, domain: DomainName = "offices") -> str:
+    """The name of the `index`-th room of a split: of the offices' areas five train and the sixth is held out.
 
     Examples:
-        >>> room_id("train", 6), room_id("test", 0)
-        ('area_2_office_02', 'area_6_office_01')
+        >>> room_id("train", 6), room_id("test", 0), room_id("test", 0, "homes")
+        ('area_2_office_02', 'area_6_office_01', 'home_test_01')
     """
+    if domain == "homes":
+        return f"home_{split}_{index + 1:02d}"
     if split == "test":
         return f"area_{_TEST_AREA}_office_{index + 1:02d}"
     return f"area_{1 + index % BLOCK}_office_{index // BLOCK + 1:02d}"
 
 
-def make_room(domain: Domain, style: StyleName, seed: int, split: Split, index: int) -> Room:
+def make_room(domain: DomainName, style: StyleName, seed: int, split: Split, index: int) -> Room:
     """The `index`-th room of a split, the same for the same arguments.
 
-    Every aligned block of five rooms of a split holds every class; a room holds 4 to 10.
+    Every aligned block of five rooms of a split holds every class; an office holds 4 to 10, a home's room 4 to 12.
 
     Args:
-        domain: "offices" (labels of S3DIS-13).
+        domain: "offices" (labels of S3DIS-13) or "homes" (ScanNet-20).
         style: "site", which SynthRooms shows, or "studio", on which the mini encoder is trained.
         seed: of the whole series.
         split: "train" or "test": series of their own.
@@ -89,24 +90,23 @@ def make_room(domain: Domain, style: StyleName, seed: int, split: Split, index: 
     Raises:
         UnknownName: no such domain or style.
     """
-    if domain != "offices":
-        raise UnknownName.among("domain of SynthRooms", domain, ("offices",))
+    building = domain_named(domain)
     look = style_named(style)
     series = [seed, zlib.crc32(f"{domain}/{style}/{split}".encode())]
-    classes = classes_of(series, index)
+    plan = building.plan(series, index)
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([*series, 2, index, attempt])
-        make = Maker(look, rng)
+        make = Maker(look, rng, building.label_set, building.unlabelled)
         # later attempts get more floor, so that the search ends
         more = 0.02 * attempt
-        size = (rng.uniform(3.0, 4.3) + more, rng.uniform(3.0, 3.9) + more, rng.uniform(2.4, 2.8))
+        x, y, z = plan.size_m
+        size = (rng.uniform(*x) + more, rng.uniform(*y) + more, rng.uniform(*z))
         try:
-            shell = lay_out(make, (float(size[0]), float(size[1]), float(size[2])), classes)
+            shell = building.lay_out(make, (float(size[0]), float(size[1]), float(size[2])), plan.classes)
         except NoPlace:
             continue
         light = draw_light(look, shell.size, rng)
         numbers = (*series, 3, index)
-        return Room(
-            room_id(split, index), look, shell.size, classes, tuple(shell.solids), tuple(shell.air), light, numbers
-        )
-    raise AssertionError(f"no layout found for {room_id(split, index)} in {_ATTEMPTS} attempts")
+        name, solids, air = room_id(split, index, domain), tuple(shell.solids), tuple(shell.air)
+        return Room(name, building.label_set, look, shell.size, plan.classes, solids, air, light, numbers)
+    raise AssertionError(f"no layout found for {room_id(split, index, domain)} in {_ATTEMPTS} attempts")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from workers.scenes.rooms.finishes import Finish
-from workers.scenes.rooms.maker import Maker, Piece, four_legs, label_of
+from workers.scenes.rooms.maker import Maker, Piece, four_legs
 from workers.scenes.rooms.solids import Solid, box, cylinder, rotation, turned
 
 
@@ -18,9 +18,9 @@ def _back(width: float, low: float, high: float, thick: float, label: int, finis
     return turned(upright, rotation("x", tilt), (0.0, 0.06, low))
 
 
-def four_legged_chair(make: Maker) -> Piece:
+def four_legged_chair(make: Maker, name: str) -> Piece:
     """A chair on four legs with a leaning back."""
-    label, seat, frame = label_of("chair"), make.finish("chair"), make.finish("chair")
+    label, seat, frame = make.label(name), make.finish(name), make.finish(name)
     width, depth = make.between(0.42, 0.5), make.between(0.42, 0.48)
     height, high = make.between(0.42, 0.47), make.between(0.78, 0.92)
     depth += 0.06
@@ -34,9 +34,9 @@ def four_legged_chair(make: Maker) -> Piece:
     return Piece(tuple(solids), width, depth, high)
 
 
-def office_chair(make: Maker) -> Piece:
+def office_chair(make: Maker, name: str) -> Piece:
     """A swivel chair: five spokes, a post, a seat, a back."""
-    label, seat, frame = label_of("chair"), make.finish("chair"), make.finish("chair")
+    label, seat, frame = make.label(name), make.finish(name), make.finish(name)
     width, height, high = make.between(0.46, 0.54), make.between(0.42, 0.5), make.between(0.88, 1.05)
     middle = 0.06 + width / 2
     solids = [
@@ -56,9 +56,9 @@ def office_chair(make: Maker) -> Piece:
     return Piece(tuple(solids), max(width + 0.1, 0.6), max(width + 0.06, middle + 0.3), high)
 
 
-def stool_with_back(make: Maker) -> Piece:
+def stool_with_back(make: Maker, name: str) -> Piece:
     """A shell chair: a thick round seat on a sledge, with a low back."""
-    label, seat, frame = label_of("chair"), make.finish("chair"), make.finish("chair")
+    label, seat, frame = make.label(name), make.finish(name), make.finish(name)
     radius, height = make.between(0.2, 0.25), make.between(0.42, 0.5)
     solids = (
         cylinder(0, 0.06 + radius, (height - 0.06, height), radius, label, seat),
@@ -69,9 +69,9 @@ def stool_with_back(make: Maker) -> Piece:
     return Piece(solids, 2 * radius, 0.06 + 2 * radius, height + 0.35)
 
 
-def sofa(make: Maker) -> Piece:
+def sofa(make: Maker, name: str) -> Piece:
     """A sofa with arms and cushions."""
-    label, cover, cushion = label_of("sofa"), make.finish("sofa"), make.finish("sofa")
+    label, cover, cushion = make.label(name), make.finish(name), make.finish(name)
     width, depth, seat = make.between(1.15, 1.9), make.between(0.75, 0.88), make.between(0.36, 0.42)
     high, arm = make.between(0.7, 0.85), make.between(0.12, 0.2)
     right, back = width / 2, make.between(0.18, 0.25)
@@ -89,9 +89,9 @@ def sofa(make: Maker) -> Piece:
     return Piece(tuple(solids), width, depth, high)
 
 
-def armchair(make: Maker) -> Piece:
+def armchair(make: Maker, name: str) -> Piece:
     """A deep upholstered chair of the sofa's family, for one or two."""
-    label, cover, cushion = label_of("sofa"), make.finish("sofa"), make.finish("sofa")
+    label, cover, cushion = make.label(name), make.finish(name), make.finish(name)
     width, depth, seat = make.between(0.85, 1.1), make.between(0.75, 0.85), make.between(0.36, 0.42)
     right, high = width / 2, make.between(0.68, 0.8)
     solids = (

@@ -6,12 +6,13 @@ into the room, z up, metres.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from storage.labels import IGNORE
 from workers.scenes.rooms.finishes import Finish
-from workers.scenes.rooms.maker import Maker, label_of
+from workers.scenes.rooms.maker import Maker
 from workers.scenes.rooms.solids import F64, Solid, Span, box, cylinder, quarter_turn
 
 WALL_M = 0.3
@@ -67,9 +68,9 @@ def empty_walls(size: tuple[float, float, float]) -> tuple[Wall, ...]:
     return tuple(Wall(side, (x, y, x, y)[side], np.array([*corner, 0.0])) for side, corner in enumerate(corners))
 
 
-def build_walls(walls: tuple[Wall, ...], height: float, finishes: list[Finish]) -> list[Solid]:
+def build_walls(make: Maker, walls: tuple[Wall, ...], height: float, finishes: list[Finish]) -> list[Solid]:
     """The walls as boxes around their openings; call it when all openings are cut."""
-    label, solids = label_of("wall"), []
+    label, solids = make.label("wall"), []
     for wall, finish in zip(walls, finishes, strict=True):
         ends = (-WALL_M, wall.length + WALL_M) if wall.side % 2 == 0 else (0.0, wall.length)
         at = ends[0]
@@ -87,13 +88,14 @@ def _masonry(wall: Wall, s: Span, z: Span, label: int, finish: Finish) -> Solid:
     return wall.place(box(s, (-WALL_M, 0.0), z, label, finish, bare_below=False), wall.side + 2)
 
 
-def slabs(size: tuple[float, float, float], floor: Finish, ceiling: Finish) -> list[Solid]:
-    """Floor (instance 0) and ceiling (instance 1)."""
+def slabs(make: Maker, size: tuple[float, float, float], floor: Finish, ceiling: Finish) -> list[Solid]:
+    """Floor (instance 0) and ceiling (instance 1); where a ceiling has no label, no points are sampled of it."""
     x, y = (-WALL_M, size[0] + WALL_M), (-WALL_M, size[1] + WALL_M)
     below, above = (-WALL_M, 0.0), (size[2], size[2] + WALL_M)
+    cover = box(x, y, above, make.label("ceiling"), ceiling, bare_below=False)
     return [
-        box(x, y, below, label_of("floor"), floor, bare_below=False),
-        box(x, y, above, label_of("ceiling"), ceiling, bare_below=False).moved(np.eye(3), np.zeros(3), 1),
+        box(x, y, below, make.label("floor"), floor, bare_below=False),
+        replace(cover, instance=1, sampled=cover.label != IGNORE),
     ]
 
 
@@ -109,9 +111,9 @@ def niches(walls: tuple[Wall, ...]) -> list[tuple[F64, F64]]:
     return boxes
 
 
-def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Solid]:
-    """A window: a niche with a pane, a frame with bars, and a sill that juts out."""
-    label, recess = label_of("window"), make.between(0.12, 0.2, False)
+def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int, sill_chance: float = 0.7) -> list[Solid]:
+    """A window: a niche with a pane, a frame with bars, and, with that chance, a sill that juts out."""
+    label, recess = make.label("window"), make.between(0.12, 0.2, False)
     wall.openings.append(Opening(s, z, recess))
     wall.taken.append((s[0] - 0.05, s[1] + 0.05, z[0] - 0.05))
     pane, frame = make.finish("window"), make.finish("window")
@@ -122,7 +124,7 @@ def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Sol
         solids.append(box((float(edge), float(edge) + bar), deep, z, label, frame))
     for low in (z[0], z[1] - bar):
         solids.append(box(s, (-recess, 0.04 - recess), (low, low + bar), label, frame))
-    if make.chance(0.7):
+    if make.chance(sill_chance):
         reach = make.between(0.05, 0.12, False)
         sill = box((s[0] - 0.04, s[1] + 0.04), (0.0, reach), (z[0] - 0.035, z[0]), label, frame, bare_below=False)
         solids.append(sill)
@@ -131,7 +133,7 @@ def window(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Sol
 
 def door(make: Maker, wall: Wall, s: Span, height: float, instance: int) -> list[Solid]:
     """A door: a leaf set back in the wall, its casing before it, a handle."""
-    label, recess = label_of("door"), make.between(0.06, 0.12, False)
+    label, recess = make.label("door"), make.between(0.06, 0.12, False)
     wall.openings.append(Opening(s, (0.0, height), recess))
     wall.taken.append((s[0] - 0.12, s[1] + 0.12, 0.0))
     leaf, casing, thick = make.finish("door"), make.finish("door"), make.between(0.03, 0.05, False)
@@ -153,7 +155,7 @@ def door(make: Maker, wall: Wall, s: Span, height: float, instance: int) -> list
 
 def board(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Solid]:
     """A board: a slab that stands off the wall, with a rim and a tray."""
-    label, thick = label_of("board"), make.between(0.05, 0.08, False)
+    label, thick = make.label("board"), make.between(0.05, 0.08, False)
     wall.taken.append((s[0] - 0.03, s[1] + 0.03, z[0] - 0.05))
     face, rim = make.finish("board"), make.finish("board")
     solids = [
@@ -172,7 +174,7 @@ def board(make: Maker, wall: Wall, s: Span, z: Span, instance: int) -> list[Soli
 
 def column(make: Maker, x: float, y: float, width: tuple[float, float], height: float, instance: int) -> list[Solid]:
     """A column from floor to ceiling, its lower left corner at (x, y): square, or round within the square."""
-    label, finish = label_of("column"), make.finish("column")
+    label, finish = make.label("column"), make.finish("column")
     if make.chance(0.3):
         radius = min(width) / 2
         solid = cylinder(x + radius, y + radius, (0.0, height), radius, label, finish)
@@ -183,7 +185,7 @@ def column(make: Maker, x: float, y: float, width: tuple[float, float], height: 
 
 def beam(make: Maker, across: bool, at: float, size: tuple[float, float, float], instance: int) -> list[Solid]:
     """A beam under the ceiling from wall to wall, along y where `across`."""
-    label, finish = label_of("beam"), make.finish("beam")
+    label, finish = make.label("beam"), make.finish("beam")
     wide, deep = make.between(0.18, 0.32, False), make.between(0.16, 0.32, False)
     z = (size[2] - deep, size[2])
     if across:

@@ -38,6 +38,8 @@ class Solid:
     instance: int = 0
     bare_below: bool = False
     """True where the faces that look down are no part of the sampled surface (undersides of low furniture)."""
+    sampled: bool = True
+    """False where no points are taken of it, though it is seen: a ceiling in a domain that has no such class."""
 
     def local(self, points: F64) -> F64:
         """(P,3) world points in the solid's frame."""

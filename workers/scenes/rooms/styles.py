@@ -60,7 +60,7 @@ class Style:
     preference: Mapping[str, tuple[float, float, float, float]]
     """Class -> weights of the groups light, wood, dark, bright."""
     designs: Mapping[str, tuple[float, ...]]
-    """Class -> weights of its furniture designs, in the order of `furniture.DESIGNS`."""
+    """Class -> weights of its furniture designs, in the order of `furniture.DESIGNS`; homes weigh theirs alike."""
     size: Range
     """Factor on the sizes of furniture."""
     jitter: float
@@ -115,6 +115,19 @@ _SITE = Style(
         "bookcase": (0.30, 0.40, 0.20, 0.10),
         "board": (0.50, 0.15, 0.20, 0.15),
         "clutter": (0.25, 0.25, 0.25, 0.25),
+        "cabinet": (0.35, 0.40, 0.15, 0.10),
+        "bed": (0.35, 0.15, 0.25, 0.25),
+        "bookshelf": (0.30, 0.40, 0.20, 0.10),
+        "picture": (0.25, 0.25, 0.25, 0.25),
+        "counter": (0.30, 0.30, 0.35, 0.05),
+        "desk": (0.30, 0.45, 0.20, 0.05),
+        "curtain": (0.40, 0.05, 0.25, 0.30),
+        "refrigerator": (0.55, 0.05, 0.25, 0.15),
+        "shower curtain": (0.45, 0.00, 0.20, 0.35),
+        "toilet": (0.70, 0.05, 0.15, 0.10),
+        "sink": (0.60, 0.05, 0.25, 0.10),
+        "bathtub": (0.65, 0.05, 0.15, 0.15),
+        "otherfurniture": (0.25, 0.25, 0.25, 0.25),
     },
     designs={"table": (4, 3, 2, 2), "chair": (4, 4, 1), "sofa": (3, 1), "clutter": (4, 3, 3, 3, 2)},
     size=(0.92, 1.12),
@@ -162,6 +175,19 @@ _STUDIO = Style(
         "bookcase": (0.20, 0.60, 0.15, 0.05),
         "board": (0.45, 0.05, 0.40, 0.10),
         "clutter": (0.25, 0.20, 0.20, 0.35),
+        "cabinet": (0.25, 0.50, 0.10, 0.15),
+        "bed": (0.25, 0.15, 0.25, 0.35),
+        "bookshelf": (0.20, 0.60, 0.15, 0.05),
+        "picture": (0.20, 0.20, 0.25, 0.35),
+        "counter": (0.25, 0.45, 0.25, 0.05),
+        "desk": (0.20, 0.60, 0.15, 0.05),
+        "curtain": (0.30, 0.05, 0.25, 0.40),
+        "refrigerator": (0.50, 0.05, 0.20, 0.25),
+        "shower curtain": (0.40, 0.00, 0.20, 0.40),
+        "toilet": (0.75, 0.05, 0.10, 0.10),
+        "sink": (0.60, 0.05, 0.20, 0.15),
+        "bathtub": (0.60, 0.05, 0.15, 0.20),
+        "otherfurniture": (0.25, 0.20, 0.20, 0.35),
     },
     designs={"table": (3, 1, 4, 3), "chair": (5, 2, 3), "sofa": (2, 2), "clutter": (3, 4, 2, 3, 4)},
     size=(0.85, 1.05),

@@ -44,7 +44,7 @@ def sample_surface(room: Room, count: int, rng: np.random.Generator, noise: bool
         rng: draws them.
         noise: False leaves points exactly on the surfaces, and colours without noise.
     """
-    faces = [face for number, solid in enumerate(room.solids) for face in _faces(number, solid)]
+    faces = [face for number, solid in enumerate(room.solids) if solid.sampled for face in _faces(number, solid)]
     areas = np.array([area for _, _, area in faces])
     points, which = np.zeros((0, 3)), np.zeros(0, np.int64)
     while len(points) < count:

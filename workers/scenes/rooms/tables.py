@@ -5,13 +5,13 @@ Knows shapes and sizes; knows no room.
 
 from __future__ import annotations
 
-from workers.scenes.rooms.maker import Maker, Piece, four_legs, label_of
+from workers.scenes.rooms.maker import Maker, Piece, four_legs
 from workers.scenes.rooms.solids import box, cylinder
 
 
-def desk_with_legs(make: Maker) -> Piece:
+def desk_with_legs(make: Maker, name: str) -> Piece:
     """A desk on four legs."""
-    label, top, frame = label_of("table"), make.finish("table"), make.finish("table")
+    label, top, frame = make.label(name), make.finish(name), make.finish(name)
     width, depth, height = make.between(0.9, 1.7), make.between(0.6, 0.8), make.between(0.68, 0.76)
     thick = make.between(0.025, 0.05)
     solids = [box((-width / 2, width / 2), (0, depth), (height - thick, height), label, top, bare_below=True)]
@@ -19,9 +19,9 @@ def desk_with_legs(make: Maker) -> Piece:
     return Piece(tuple(solids), width, depth, height, top=True)
 
 
-def desk_with_panels(make: Maker) -> Piece:
+def desk_with_panels(make: Maker, name: str) -> Piece:
     """A desk on two side panels, with drawers on one side."""
-    label, finish = label_of("table"), make.finish("table")
+    label, finish = make.label(name), make.finish(name)
     width, depth, height = make.between(1.0, 1.6), make.between(0.6, 0.8), make.between(0.68, 0.76)
     right, thick = width / 2, 0.035
     below = height - thick
@@ -34,9 +34,9 @@ def desk_with_panels(make: Maker) -> Piece:
     return Piece(tuple(solids), width, depth, height, top=True)
 
 
-def round_table(make: Maker) -> Piece:
+def round_table(make: Maker, name: str) -> Piece:
     """A round table on one post."""
-    label, top, post = label_of("table"), make.finish("table"), make.finish("table")
+    label, top, post = make.label(name), make.finish(name), make.finish(name)
     radius, height = make.between(0.38, 0.55), make.between(0.66, 0.76)
     solids = (
         cylinder(0, radius, (height - 0.035, height), radius, label, top),
@@ -46,9 +46,9 @@ def round_table(make: Maker) -> Piece:
     return Piece(solids, 2 * radius, 2 * radius, height, top=True)
 
 
-def low_table(make: Maker) -> Piece:
+def low_table(make: Maker, name: str) -> Piece:
     """A coffee table with a shelf."""
-    label, finish = label_of("table"), make.finish("table")
+    label, finish = make.label(name), make.finish(name)
     width, depth, height = make.between(0.8, 1.2), make.between(0.45, 0.65), make.between(0.38, 0.48)
     right = width / 2
     solids = [

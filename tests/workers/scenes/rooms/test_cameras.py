@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from workers.scenes.rooms.cameras import look_at, viewpoints
+from workers.scenes.rooms.domains import DomainName
 from workers.scenes.rooms.render import render_view
 from workers.scenes.rooms.room import make_room
+from workers.scenes.rooms.styles import StyleName
 from workers.scenes.rooms.surface import sample_surface
 
 
-def test_eight_views_see_most_points_within_a_quarter_of_their_depth() -> None:
+@pytest.mark.parametrize(("domain", "indices"), [("offices", range(6)), ("homes", range(5))])
+def test_eight_views_see_most_points_within_a_quarter_of_their_depth(domain: DomainName, indices: range) -> None:
     """Coverage as lifting counts it: 10 border pixels cut, |z - depth| <= 0.25 depth, nearest pixel; a loop a view."""
     shares = []
-    for index in range(6):
-        room = make_room("offices", "site", 0, "train", index)
+    for index in indices:
+        room = make_room(domain, "site", 0, "train", index)
         points = sample_surface(room, 3000, room.rng("points")).points_m.astype(np.float64)
         seen = np.zeros(len(points), bool)
         for camera in viewpoints(room, 8, room.rng("cameras")):
@@ -34,9 +37,10 @@ def test_eight_views_see_most_points_within_a_quarter_of_their_depth() -> None:
     assert 0.75 < np.mean(shares) < 0.97
 
 
+@pytest.mark.parametrize("domain", ["offices", "homes"])
 @pytest.mark.parametrize("style", ["site", "studio"])
-def test_cameras_stand_upright_at_eye_height_in_the_room(style: str) -> None:
-    room = make_room("offices", style, 4, "train", 1)  # type: ignore[arg-type]
+def test_cameras_stand_upright_at_eye_height_in_the_room(style: StyleName, domain: DomainName) -> None:
+    room = make_room(domain, style, 4, "train", 1)
     cameras = viewpoints(room, 8, room.rng("cameras"))
     assert len(cameras) == 8
     assert len({camera.focal for camera in cameras}) == 1

@@ -21,10 +21,20 @@ def shapes_of(solids: list[Solid] | tuple[Solid, ...]) -> list[Shape]:
     return [(s.kind, s.centre.tolist(), s.axes.T.tolist(), s.half.tolist()) for s in solids]
 
 
-@pytest.fixture(scope="module", params=[("site", 1), ("site", 3), ("studio", 2)], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("offices", "site", 1),
+        ("offices", "site", 3),
+        ("offices", "studio", 2),
+        *(("homes", "site", k) for k in range(5)),
+        ("homes", "studio", 2),
+    ],
+    ids=lambda p: "-".join(map(str, p)),
+)
 def room(request: pytest.FixtureRequest) -> Room:
-    style, index = request.param
-    return make_room("offices", style, 11, "train", index)
+    domain, style, index = request.param
+    return make_room(domain, style, 11, "train", index)
 
 
 def test_without_noise_back_projected_pixels_lie_on_surfaces(room: Room) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from storage.labels import S3DIS13
+from storage.labels import IGNORE, SCANNET20
 from tests.oracles.ray_oracle import Shape, distance_to_surfaces, signed_distance
 from workers.scenes.rooms.room import Room, make_room
 from workers.scenes.rooms.surface import sample_surface
 
 
-@pytest.fixture(scope="module", params=[0, 1, 4])
+@pytest.fixture(scope="module", params=[("offices", k) for k in (0, 1, 4)] + [("homes", k) for k in range(5)], ids=str)
 def room(request: pytest.FixtureRequest) -> Room:
-    return make_room("offices", "site", 21, "train", request.param)
+    domain, index = request.param
+    return make_room(domain, "site", 21, "train", index)
 
 
 def shapes_of(room: Room) -> list[Shape]:
@@ -39,27 +40,30 @@ def test_shapes_dtypes_and_labels(room: Room) -> None:
     cloud = sample_surface(room, 5000, room.rng("points"))
     assert cloud.points_m.shape == (5000, 3) and cloud.points_m.dtype == np.float32
     assert cloud.colours.shape == (5000, 3) and cloud.colours.dtype == np.uint8
-    assert {S3DIS13.classes[label] for label in np.unique(cloud.labels)} == set(room.classes)
+    known = np.unique(cloud.labels[cloud.labels != IGNORE])
+    assert {room.label_set.classes[label] for label in known} == set(room.classes)
     assert all(cloud.labels[k] == room.solids[cloud.solid[k]].label for k in range(0, 5000, 50))
 
 
 def test_a_free_floor_is_sampled_uniformly(room: Room) -> None:
-    """Squares of the ceiling without beams hold as many points as their area says, within five deviations."""
+    """Squares of floor that nothing stands on hold as many points as their area says, within five deviations."""
     cloud = sample_surface(room, 30_000, room.rng("points"), noise=False)
-    lows = [s for s in room.solids if S3DIS13.classes[s.label] in ("beam", "column")]
-    on_ceiling = cloud.points_m[cloud.labels == S3DIS13.index("ceiling")]
-    counts = []
-    for x in np.arange(0.2, room.size_m[0] - 0.7, 0.5):
-        for y in np.arange(0.2, room.size_m[1] - 0.7, 0.5):
+    floor = next(s for s in room.solids if s.label == room.label_set.index("floor"))
+    standing = [s for s in room.solids if s is not floor and abs(s.bounds[0][2]) < 2e-3]
+    on_floor = cloud.points_m[cloud.labels == room.label_set.index("floor")]
+    counts, side = [], 0.25
+    for x in np.arange(0.2, room.size_m[0] - 0.2 - side, side):
+        for y in np.arange(0.2, room.size_m[1] - 0.2 - side, side):
             clear = all(
-                s.bounds[0][0] > x + 0.5 or s.bounds[1][0] < x or s.bounds[0][1] > y + 0.5 or s.bounds[1][1] < y
-                for s in lows
+                s.bounds[0][0] > x + side or s.bounds[1][0] < x or s.bounds[0][1] > y + side or s.bounds[1][1] < y
+                for s in standing
             )
-            inside = (on_ceiling[:, 0] >= x) & (on_ceiling[:, 0] < x + 0.5)
-            inside &= (on_ceiling[:, 1] >= y) & (on_ceiling[:, 1] < y + 0.5)
+            inside = (on_floor[:, 0] >= x) & (on_floor[:, 0] < x + side)
+            inside &= (on_floor[:, 1] >= y) & (on_floor[:, 1] < y + side)
             counts += [int(inside.sum())] if clear else []
-    assert len(counts) > 4
+    assert len(counts) > 8
     mean = np.mean(counts)
+    assert mean > 20
     assert np.abs(np.array(counts) - mean).max() < 5 * np.sqrt(mean)
 
 
@@ -74,7 +78,18 @@ def test_nothing_of_the_outside_is_sampled(room: Room) -> None:
     deepest = 0.21
     assert (cloud.points_m > -deepest).all()
     assert (cloud.points_m < np.array(room.size_m) + deepest).all()
-    structure = np.isin(cloud.labels, [S3DIS13.index(name) for name in ("floor", "ceiling")])
-    assert (np.abs(cloud.points_m[structure, 2]) < 1e-4).sum() > 0
-    walls = cloud.points_m[cloud.labels == S3DIS13.index("wall")]
+    floor = cloud.points_m[cloud.labels == room.label_set.index("floor")]
+    assert len(floor) and (np.abs(floor[:, 2]) < 1e-4).all()
+    walls = cloud.points_m[cloud.labels == room.label_set.index("wall")]
     assert (walls > -deepest).all()
+
+
+def test_a_ceiling_is_sampled_where_the_label_set_has_one_and_nowhere_else(room: Room) -> None:
+    cloud = sample_surface(room, 5000, room.rng("points"), noise=False)
+    overhead = np.abs(cloud.points_m[:, 2] - room.size_m[2]) < 1e-4
+    if room.label_set is SCANNET20:
+        assert not overhead.any()
+        assert (cloud.labels == IGNORE).mean() < 0.05
+    else:
+        assert (cloud.labels[overhead] == room.label_set.index("ceiling")).all() and overhead.mean() > 0.05
+        assert not (cloud.labels == IGNORE).any()

@@ -1,0 +1,48 @@
+"""Inspect: what a raw dataset holds, scene by scene, before anything costly is computed. Source: none; issue 3.
+
+Writes `scenes.json`, a list with what `workers.scenes.inspect` reports of each scene.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from storage.artifacts.store import WHOLE
+from storage.labels import label_set
+from storage.specs.stages import Inspect
+from workers.context import Context, Pace
+from workers.scenes.inspect import inspect_scene
+from workers.stages import ingest
+
+REPORTS = "scenes.json"
+
+
+def external_inputs(context: Context) -> Mapping[str, str]:
+    """The raw dataset's fingerprint, as `ingest` takes it."""
+    return ingest.external_inputs(context)
+
+
+def run(context: Context) -> None:
+    """Inspects every scene; one that cannot be read becomes a line of the report."""
+    spec = context.spec
+    assert isinstance(spec, Inspect)
+    source = ingest.source_of(context)
+    refs = source.scenes()
+    pace = Pace(context.reporter, "scene", len(refs))
+    reports = []
+    for ref in refs:
+        found = inspect_scene(source, ref, spec.lifting, label_set(spec.label_set), most_frames=spec.max_frames)
+        for line in (*found.warnings, *((f"scene {ref.id}: {found.error}",) if found.error else ())):
+            context.reporter.note(line)
+        reports.append(found.to_dict())
+        pace.advance()
+    with context.scene_part("inspection", WHOLE, context.external) as part:
+        if part is not None:
+            part.path(REPORTS).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    context.publish("inspection", dataset=_name(context), num_scenes=len(reports))
+
+
+def _name(context: Context) -> str:
+    assert context.dataset is not None
+    return context.dataset.name
