@@ -32,7 +32,7 @@ def add(
         str,
         typer.Option(help="synthrooms, scannet, s3dis, clouds, or rgbd for posed RGB-D in ScanNet's exported layout."),
     ],
-    label_set: Annotated[str, typer.Option(help="s3dis13 or scannet20.")],
+    label_set: Annotated[str | None, typer.Option(help="s3dis13 or scannet20; default: its kind's own.")] = None,
     path: Annotated[Path | None, typer.Option(help="Its folder; synthrooms makes its own.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of its kind, such as train_rooms=4.")

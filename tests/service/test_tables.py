@@ -146,12 +146,20 @@ def test_table_4_predicts_the_other_dataset_by_its_own_text_and_the_first_one_s_
     assert lab.run("4", "--dataset", "offices", "--target", "homes")[0] == 0 and len(lab.asked) == before
 
 
+def test_the_encoder_is_chosen_for_every_row_and_the_row_s_own_change_stays() -> None:
+    lab = Lab(TABLE_3)
+    assert lab.run("5", "--dataset", "offices", "--encoder", "openseg")[0] == 0
+    assert all(body["overrides"]["extract.encoder.name"] == "openseg" for body in lab.asked)
+    assert lab.asked[0]["overrides"]["distill.network.arch"] == "MinkUNet14A"
+    assert lab.run("5", "--dataset", "offices", "--encoder", "opensegg")[0] == 1
+
+
 def test_json_holds_every_seed_s_score_and_run() -> None:
     lab = Lab(TABLE_3)
-    status, out = lab.run("3", "--dataset", "offices", "--seeds", "2", "--points", "covered", "--json")
+    status, out = lab.run("3", "--dataset", "offices", "--seeds", "2", "--json")
     assert status == 0, out
     rows = {row["label"]: row for row in json.loads(out)["rows"]}
-    assert rows["(a)"]["miou"] == pytest.approx([0.1, 0.11])
+    assert rows["(a)"]["miou"] == pytest.approx([0.2, 0.21])
     assert len(set(rows["(a)"]["runs"])) == 2 and rows["(a)"]["paper"] == 37.7
 
 
@@ -160,7 +168,6 @@ def test_json_holds_every_seed_s_score_and_run() -> None:
     [
         (("4", "--dataset", "offices"), "takes? no --target|--target"),
         (("3", "--dataset", "offices", "--target", "homes"), "no --target"),
-        (("3", "--dataset", "offices", "--points", "some"), "all or covered"),
         (("4", "--dataset", "offices", "--target", "sheds"), "two registered datasets"),
     ],
 )

@@ -136,8 +136,10 @@ def check(net: MinkUNet, arch: Arch, voxels: Tensor) -> None:
     compare(net, arch, voxels, torch.float64, EXACT, EXACT)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize(
+    ("arch", "training"),
+    [("MinkUNet14A", True), ("MinkUNet18A", True), ("MinkUNet34A", True), ("MinkUNet18A", False)],
+)
 def test_outputs_and_gradients_agree(arch: Arch, training: bool) -> None:
     voxels = surfaces(seed=1)
     assert 4000 < len(voxels) < 6000
