@@ -136,7 +136,8 @@ class Optimiser(Spec):
     weight_decay: float = Field(0.0, ge=0)
     schedule: Schedule
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1, description="Scenes a step.")
+    batch_size: int = Field(ge=1, description="Scenes a batch.")
+    accumulate: int = Field(1, ge=1, le=1024, description="Batches whose gradients are averaged into one step.")
 
 
 class Augment(Spec):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,11 +26,13 @@ class Job:
 
     model: nn.Module
     optimiser: Optimiser
-    steps_per_epoch: int
+    batches_per_epoch: int
     batches: Callable[[int], Iterator[object]]
     """Epoch -> its batches; what it draws must depend on the epoch alone, so that a resumed run repeats nothing."""
     loss: Callable[[object], Tensor]
     """A batch -> its loss, a scalar that gradients flow from."""
+    scenes: Callable[[object], Sequence[str]] = lambda _batch: ()
+    """A batch -> its scenes, for the error that names them."""
 
 
 def fit(context: Context, job: Job) -> None:
@@ -38,7 +41,7 @@ def fit(context: Context, job: Job) -> None:
     Records the metrics `loss` and `learning_rate` at every step.
 
     Raises:
-        TrainingFailed: the loss is not finite.
+        TrainingFailed: the loss is not finite (names the step and the batch's scenes); an epoch holds no whole step.
         RunStopped: the run was cancelled or fenced off; the last epoch's checkpoint stays for the next attempt.
     """
     optimisers = Optimisers(job.model, job.optimiser)
@@ -46,18 +49,25 @@ def fit(context: Context, job: Job) -> None:
     first = _resume(checkpoint, job.model, optimisers)
     if first:
         context.reporter.note(f"resumed after epoch {first} of {job.optimiser.epochs}")
-    steps = job.optimiser.epochs * job.steps_per_epoch
+    together = job.optimiser.accumulate
+    steps_per_epoch = job.batches_per_epoch // together
+    if not steps_per_epoch:
+        raise TrainingFailed(
+            f"an epoch has {job.batches_per_epoch} batches, a step takes {together}; lower `accumulate` or `batch_size`"
+        )
+    steps = job.optimiser.epochs * steps_per_epoch
     job.model.train()
-    start, done_before = time.monotonic(), first * job.steps_per_epoch
+    start, done_before = time.monotonic(), first * steps_per_epoch
     step = done_before
     for epoch in range(first, job.optimiser.epochs):
-        for batch in job.batches(epoch):
+        for batches in _groups(job.batches(epoch), together):
             rate = learning_rate(job.optimiser, step, steps)
-            loss = _step(job, optimisers, batch, rate)
+            loss = _step(job, optimisers, batches, rate)
             if not math.isfinite(loss):
+                shown = ", ".join(["", *(scene for batch in batches for scene in job.scenes(batch))])
                 raise TrainingFailed(
-                    f"the loss is {loss} at step {step} of {steps} (epoch {epoch}); lower the learning rate from "
-                    f"{job.optimiser.learning_rate}"
+                    f"the loss is {loss} at step {step} of {steps} (epoch {epoch}{shown}); "
+                    f"lower the learning rate from {job.optimiser.learning_rate}"
                 )
             step += 1
             context.reporter.metric("loss", step, loss)
@@ -72,14 +82,23 @@ def fit(context: Context, job: Job) -> None:
     job.model.eval()
 
 
-def _step(job: Job, optimisers: Optimisers, batch: object, rate: float) -> float:
-    """One optimiser step; returns the loss before it."""
+def _groups(batches: Iterator[object], together: int) -> Iterator[list[object]]:
+    """Batches by the step that they belong to; a last, incomplete group is left out."""
+    while len(group := list(islice(batches, together))) == together:
+        yield group
+
+
+def _step(job: Job, optimisers: Optimisers, batches: Sequence[object], rate: float) -> float:
+    """One optimiser step on the mean of the batches' losses; returns that before it."""
     job.model.zero_grad(set_to_none=True)
-    loss = job.loss(batch)
-    value = float(loss.detach())
-    if math.isfinite(value):
+    value = 0.0
+    for batch in batches:
+        loss = job.loss(batch) / len(batches)
+        value += float(loss.detach())
+        if not math.isfinite(value):
+            return value
         loss.backward()  # type: ignore[no-untyped-call]
-        optimisers.step(rate)
+    optimisers.step(rate)
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -52,6 +52,8 @@ class Batch:
     colours: Tensor
     rows: Tensor
     targets: Tensor
+    scenes: tuple[str, ...] = ()
+    """Their ids, where somebody may ask."""
 
 
 def train_network(context: Context, lesson: Lesson, inputs: dict[str, str]) -> None:
@@ -93,7 +95,8 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
                 _sample(context, lesson, lesson.scenes[scene], (epoch, start + i), kept)
                 for i, scene in enumerate(order[start : start + batch_size])
             ]
-            yield collate(chosen, device)
+            scenes = tuple(lesson.scenes[i] for i in order[start : start + batch_size])
+            yield replace(collate(chosen, device), scenes=scenes)
 
     def loss(batch: object) -> Tensor:
         given = cast(Batch, batch)
@@ -101,7 +104,10 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
             embeddings = model(given.coordinates, given.colours)
         return lesson.loss(embeddings.float()[given.rows], given.targets, given.coordinates[given.rows, 0])
 
-    fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss))
+    def scenes(batch: object) -> tuple[str, ...]:
+        return cast(Batch, batch).scenes
+
+    fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss, scenes))
     if training.calibrate_norms:
         _calibrate(context, lesson, model, kept)
     checkpoints.save(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -83,3 +84,37 @@ def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match="at step 0 of 30"):
         fit(context(tmp_path, Recorder()), job(target=float("nan")))
+
+
+def test_accumulated_batches_step_as_one_batch_of_them_all(tmp_path: Path) -> None:
+    def of(size: int, accumulate: int) -> Job:
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        x = torch.randn(6, 8, 2, generator=torch.Generator().manual_seed(3))
+
+        def batches(epoch: int) -> Iterator[object]:
+            yield from (x if size == 8 else x.reshape(3, 16, 2))
+
+        def loss(batch: object) -> Tensor:
+            return (model(cast(Tensor, batch)) ** 2).mean()
+
+        optimiser = OPTIMISER.model_copy(update={"accumulate": accumulate})
+        return Job(model, optimiser, 6 if size == 8 else 3, batches, loss)
+
+    small, large, plain = of(8, 2), of(16, 1), of(8, 1)
+    for name, one in {"small": small, "large": large, "plain": plain}.items():
+        fit(context(tmp_path / name, Recorder()), one)
+    assert weights(small) == pytest.approx(weights(large), abs=1e-6)
+    assert weights(small) != pytest.approx(weights(plain), abs=1e-3)
+
+
+def test_an_epoch_without_a_whole_step_is_refused(tmp_path: Path) -> None:
+    few = job()
+    with pytest.raises(TrainingFailed, match="5 batches, a step takes 6"):
+        fit(context(tmp_path, Recorder()), replace(few, optimiser=OPTIMISER.model_copy(update={"accumulate": 6})))
+
+
+def test_a_loss_that_is_not_finite_names_the_scenes_of_its_batch(tmp_path: Path) -> None:
+    bad = replace(job(target=float("nan")), scenes=lambda _batch: ("room_a", "room_b"))
+    with pytest.raises(TrainingFailed, match="epoch 0, room_a, room_b"):
+        fit(context(tmp_path, Recorder()), bad)
