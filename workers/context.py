@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts import kinds
@@ -138,6 +139,24 @@ class Context:
         part = self.open(self.artifact(port), scene)
         check_order(part, points)
         return part
+
+    def text_embeddings(self, dimension: int, whose: str) -> NDArray[np.float32]:
+        """(K,D) the input `text_embeddings`, which must lie in the space of what it is multiplied with.
+
+        Args:
+            dimension: D of the other side.
+            whose: what that is, for the error.
+
+        Raises:
+            SpecInvalid: the class names were embedded in another number of dimensions.
+        """
+        text: NDArray[np.float32] = self.open(self.artifact("text_embeddings")).array("embeddings")
+        if text.shape[1] != dimension:
+            raise SpecInvalid(
+                f"{whose} has {dimension} values, the text embeddings have {text.shape[1]}; the image encoder of "
+                "`extract` and the text encoder of `embed_labels` must share a space"
+            )
+        return text
 
     # ---- outputs
 

@@ -52,7 +52,9 @@ def _towards_embeddings(context: Context, spec: Distill) -> tuple[Loss, int]:
     dimension = int(context.artifact("embeddings").attributes["dimension"])
     adapter = _frozen_adapter(context, dimension) if "adapter" in context.inputs else None
     balance = spec.training.class_balance
-    text = _text(context) if balance else None
+    text = None
+    if balance:
+        text = torch.from_numpy(context.text_embeddings(dimension, "a lifted embedding")).to(context.machine.device)
     distance = cosine_loss if spec.loss == "cosine" else l1_loss
 
     def loss(predicted: Tensor, embeddings: Tensor, _scene: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.artifacts.store import PartReader, PartWriter
-from storage.errors import SpecInvalid
 from storage.specs.parts import Network
 from storage.specs.stages import Predict
 from workers.context import Context, Pace
@@ -30,14 +29,9 @@ def run(context: Context) -> None:
     assert isinstance(spec, Predict)
     text_part = context.open(context.artifact("text_embeddings"))
     network_part = context.open(context.artifact("network"))
-    text = torch.from_numpy(text_part.array("embeddings"))
     network = load_network(network_part, context.machine.device)
     dimension = int(network_part.attributes["dimension"])
-    if dimension != text.shape[1]:
-        raise SpecInvalid(
-            f"the network gives embeddings of {dimension} values, the text embeddings have {text.shape[1]}; "
-            "both must come from the same encoder"
-        )
+    text = torch.from_numpy(context.text_embeddings(dimension, "an embedding of the network"))
     scenes = context.scenes("scenes", spec.splits)
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:

@@ -21,7 +21,7 @@ def run(context: Context) -> None:
     spec = context.spec
     assert isinstance(spec, PseudoLabel)
     text_part = context.open(context.artifact("text_embeddings"))
-    text = text_part.array("embeddings")
+    text = context.text_embeddings(int(context.artifact("embeddings").attributes["dimension"]), "a lifted embedding")
     scenes = context.scenes("embeddings", spec.splits)
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:

@@ -47,7 +47,7 @@ def _train(context: Context, scenes: list[str], dimension: int) -> nn.Module:
     spec = _spec(context)
     device = torch.device(context.machine.device)
     torch.manual_seed(int(context.rng("weights").integers(2**31)))
-    text = torch.from_numpy(context.open(context.artifact("text_embeddings")).array("embeddings")).to(device)
+    text = torch.from_numpy(context.text_embeddings(dimension, "a lifted embedding")).to(device)
     adapter = make_adapter(dimension, spec.adapter).to(device)
     batch_size = min(spec.optimiser.batch_size, len(scenes))
 

@@ -230,6 +230,13 @@ def test_a_network_of_another_dimension_is_refused(world: made.World) -> None:
     inputs = {"scenes": have["scenes"], "network": have["network"], "text_embeddings": other}
     with pytest.raises(SpecInvalid, match="16 values, the text embeddings have 20"):
         trial.run_stage(stages.Predict(), world.store, inputs)
+    for spec, ports in (
+        (stages.PseudoLabel(), ("scenes", "embeddings")),
+        (ADAPTER, ("embeddings", "labels")),
+        (stages.Distill(training=BRIEF.model_copy(update={"class_balance": 0.5})), ("scenes", "embeddings", "adapter")),
+    ):
+        with pytest.raises(SpecInvalid, match="16 values, the text embeddings have 20; the image encoder"):
+            trial.run_stage(spec, world.store, {name: have[name] for name in ports} | {"text_embeddings": other})
 
 
 def test_the_report_draws_four_panels_and_writes_clouds(world: made.World) -> None:
