@@ -224,6 +224,9 @@ class Report(StageSpec):
     stage: Literal["report"] = "report"
     splits: Splits = ("test",)
     max_scenes: int = Field(3, ge=1, le=1000, description="Rooms drawn, the first ones by name.")
+    submission: str | None = Field(
+        None, description="Prediction to write as files for ScanNet's test server: every scene, a NYU40 id a point."
+    )
 
 
 AnyStage = Annotated[

@@ -11,7 +11,7 @@ from typing import ClassVar
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 from tests.oracles import dense_convolution
@@ -20,6 +20,8 @@ from workers.sparse.engine import Engine, Grid, SparseTensor
 cells = st.tuples(st.integers(0, 2), *[st.integers(-7, 6)] * 3)
 clouds = st.lists(cells, min_size=1, max_size=60, unique=True)
 channels = st.integers(1, 5)
+# Every engine's class inherits the same property: that an example found for one is tried on the other is welcome.
+properties = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 def random_cloud(num: int, reach: int, seed: int, batch: int = 2) -> Tensor:
@@ -75,19 +77,19 @@ class SparseEngineConformance:
         return x.features[self.places(x.grid, coordinates)]
 
     @given(clouds, channels, channels, st.sampled_from([1, 3, 5]))
-    @settings(max_examples=30, deadline=None)
+    @properties
     def test_centred_convolution_is_the_dense_one(
         self, cloud: list[tuple[int, ...]], c_in: int, c_out: int, size: int
     ) -> None:
         self.check_centred(torch.tensor(cloud), c_in, c_out, size, torch.float64)
 
     @given(clouds, channels, channels)
-    @settings(max_examples=30, deadline=None)
+    @properties
     def test_strided_convolution_is_the_dense_one(self, cloud: list[tuple[int, ...]], c_in: int, c_out: int) -> None:
         self.check_strided(torch.tensor(cloud), c_in, c_out, torch.float64)
 
     @given(clouds, channels, channels)
-    @settings(max_examples=30, deadline=None)
+    @properties
     def test_transposed_convolution_is_the_dense_one(self, cloud: list[tuple[int, ...]], c_in: int, c_out: int) -> None:
         self.check_transposed(torch.tensor(cloud), c_in, c_out, torch.float64)
 

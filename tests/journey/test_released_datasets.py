@@ -67,18 +67,33 @@ def test_check_walks_a_release_and_says_what_is_missing(client: Client, dataset:
     assert "scene0707_00" in table and "visible %" in table
 
 
-def test_every_stage_runs_on_a_release_whose_test_scenes_hide_their_labels(client: Client, dataset: str) -> None:
+def test_every_stage_runs_on_a_release_whose_test_scenes_hide_their_labels(
+    client: Client, dataset: str, tmp_path: Path
+) -> None:
     made = client.submit(
         schemas.ExperimentRequest(
-            recipe="3dss-vlg", preset="demo", dataset=dataset, overrides=TINY, seed=0, name="mini"
+            recipe="3dss-vlg",
+            preset="demo",
+            dataset=dataset,
+            overrides=TINY | {"report.submission": "ours"},
+            seed=0,
+            name="mini",
         )
     )
     runs = ended(client, made.id)
-    assert {run.state for run in runs.values()} <= {"succeeded", "cached"}, [run.reason for run in runs.values()]
+    assert {run.state for run in runs.values()} <= {"succeeded", "cached"}, [
+        (run.name, run.reason) for run in runs.values()
+    ]
+    points = len(Room("scene0002_00").points)
     predicted = client.artifact(runs["predict"].outputs["labels"])
     assert {part.scene for part in predicted.parts} == {"scene0002_00", "scene0707_00"}
+    files = {file.name for file in client.run_files(runs["report"].id)}
+    assert {"scene0002_00.txt", "scene0707_00.txt"} <= files, "files for the benchmark's server"
+    lines = (
+        client.download(runs["report"].outputs["figures"], "scene0707_00.txt", tmp_path / "x.txt").read_text().split()
+    )
+    assert len(lines) == points and set(map(int, lines)) <= set(range(1, 41)) - {13, 15, 40}
     scored = [row for row in client.run_evaluations(runs["evaluate"].id) if row.prediction == "ours"]
-    points = len(Room("scene0002_00").points)
     assert {row.subset: row.num_points for row in scored}["all"] == points, "the hidden scene enters no score"
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import WHOLE, PartReader, PartWriter, scene_of
-from storage.labels import IGNORE, LabelSet, label_set
+from storage.errors import SpecInvalid
+from storage.labels import IGNORE, NYU40_TO_SCANNET20, LabelSet, label_set
 from storage.specs.stages import Report
 from workers import figures
 from workers.context import Context, Pace, check_order
@@ -24,7 +25,11 @@ Pictures = tuple[str, list[NDArray[np.uint8]]]
 
 
 def run(context: Context) -> None:
-    """Publishes `figures`: `segmentation.png` and `<scene>_<what>.ply` files."""
+    """Publishes `figures`: `segmentation.png`, `<scene>_<what>.ply`, and where asked `<scene>.txt` for a test server.
+
+    Raises:
+        SpecInvalid: a submission of an unknown prediction, or of another label set than ScanNet-20.
+    """
     spec = context.spec
     assert isinstance(spec, Report)
     names = sorted(context.named("predictions"), key=list(TITLES).index if _known(context) else None)
@@ -40,11 +45,30 @@ def run(context: Context) -> None:
             for scene in scenes:
                 rows.append(_draw(context, scene, names, shown, classes, part, seen))
                 pace.advance()
+            if spec.submission is not None:
+                _submit(context, spec.submission, part)
             titles = ["Input", *(["Ground truth"] if has_truth else []), *(TITLES.get(n, n) for n in shown)]
             legend = [classes.classes[k] for k in sorted(seen)]
             figures.panels(rows, titles, legend, classes).save(part.path(PICTURE))
             part.set(scenes=scenes, predictions=names)
     context.publish("figures", scenes=scenes, picture=PICTURE)
+
+
+def _submit(context: Context, name: str, part: PartWriter) -> None:
+    """Writes one prediction of every scene as ScanNet's server takes it: a text file, a NYU40 id a line, in order."""
+    predictions = context.named("predictions")
+    if name not in predictions:
+        raise SpecInvalid(f"got the submission {name!r}, expected one of the predictions {', '.join(predictions)}")
+    if predictions[name].attributes["label_set"] != "scannet20":
+        raise SpecInvalid("ScanNet's server takes ScanNet-20 labels; the prediction is of another label set")
+    nyu_of = np.array([nyu for nyu, _ in sorted(NYU40_TO_SCANNET20.items(), key=lambda pair: pair[1])])
+    for scene in predictions[name].scenes:
+        labels = context.open(predictions[name], scene).array("labels")
+        if (labels == IGNORE).any():
+            raise SpecInvalid(
+                f"scene {scene}: {name} leaves points without a class; submit the 3D network's prediction"
+            )
+        np.savetxt(part.path(f"{scene}.txt"), nyu_of[labels], fmt="%d")
 
 
 def _known(context: Context) -> bool:

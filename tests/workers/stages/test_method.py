@@ -249,5 +249,9 @@ def test_the_report_draws_four_panels_and_writes_clouds(world: made.World) -> No
     assert part.files() == (
         "room_c_2d_text.ply", "room_c_ground_truth.ply", "room_c_input.ply", "room_c_ours.ply", "segmentation.png",
     )  # fmt: skip
+    with pytest.raises(SpecInvalid, match="ScanNet-20"):
+        trial.run_stage(stages.Report(submission="ours"), world.store, inputs)
+    with pytest.raises(SpecInvalid, match="one of the predictions"):
+        trial.run_stage(stages.Report(submission="theirs"), world.store, inputs)
     header = part.file("room_c_ours.ply").read_bytes().split(b"end_header\n")
     assert b"element vertex 900" in header[0] and len(header[1]) == 900 * 15
