@@ -45,7 +45,7 @@ format: .venv/.for-tests ## Lays the code out as `lint` wants it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench-sparse: .venv/.for-tests ## Times sparse convolution and its kernel maps
+bench-sparse: .venv/.for-tests ## MinkUNet beside MinkowskiEngine (where installed), then at several sizes
 	$(BIN)/python -m benchmarks.sparse $(ARGS)
 
 bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings
@@ -61,7 +61,7 @@ mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its we
 	$(BIN)/python -m tools.mini_encoder.train $(ARGS)
 
 minkowski: .venv/.for-tests ## Builds MinkowskiEngine 0.5.4 (six minutes, kept in ~/.cache/vlglab) and installs it beside torch
-	tools/minkowski/build.sh
+	tools/minkowski/build.sh $(BIN)/python
 
 clean: ## Removes what the other verbs made: .venv and caches (VLGLAB_HOME stays)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

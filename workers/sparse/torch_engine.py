@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workers.sparse.engine import Grid, SparseTensor
+from workers.sparse.engine import Grid, SparseTensor, check_kernel
 from workers.sparse.gather_gemm import gather_gemm_scatter
 from workers.sparse.grid import SortedGrid, grid_of
 from workers.sparse.unrolled import product
@@ -47,7 +47,7 @@ class TorchEngine:
 
     def convolution(self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int = 1) -> SparseTensor:
         """See `Engine.convolution`."""
-        _check(kernel, kernel_size, x)
+        check_kernel(kernel, kernel_size, x.features.shape[1])
         grid = _own(x.grid)
         if kernel_size == stride == 1:
             return x.with_features(product(x.features, kernel))
@@ -65,7 +65,7 @@ class TorchEngine:
         self, x: SparseTensor, kernel: Tensor, kernel_size: int, stride: int, to: Grid
     ) -> SparseTensor:
         """See `Engine.transposed_convolution`."""
-        _check(kernel, kernel_size, x)
+        check_kernel(kernel, kernel_size, x.features.shape[1])
         if kernel_size != 2 or stride != 2:
             raise ValueError(f"got kernel size {kernel_size} with stride {stride}, expected 2 with 2")
         grid = _own(to)
@@ -101,15 +101,3 @@ def _own(grid: Grid) -> SortedGrid:
     if not isinstance(grid, SortedGrid):
         raise ValueError(f"got a grid of type {type(grid).__name__}, expected one that this engine made")
     return grid
-
-
-def _check(kernel: Tensor, kernel_size: int, x: SparseTensor) -> None:
-    """Raises ValueError where the kernel's shape does not fit its size and the tensor."""
-    channels = x.features.shape[1]
-    expected = (channels,) if kernel_size == 1 else (kernel_size**3, channels)
-    if kernel.dim() != len(expected) + 1 or tuple(kernel.shape[:-1]) != expected:
-        shape = ", ".join(map(str, (*expected, "out")))
-        raise ValueError(
-            f"got a kernel of shape {tuple(kernel.shape)} for size {kernel_size} and {channels} channels, "
-            f"expected ({shape})"
-        )
