@@ -71,7 +71,7 @@ def client(home: Path, captures: Path) -> Iterator[Client]:
     """A client of a running service on SQLite, with a worker host."""
     environment = pytest.MonkeyPatch()
     environment.setenv("VLGLAB_THREADS", "1")
-    environment.setenv("VLGLAB_LEASE_S", "4")
+    environment.setenv("VLGLAB_LEASE_S", "8")
     with LocalService(home, [captures]) as service, service.client() as opened:
         opened.add_dataset(
             schemas.DatasetRequest(name="tiny", kind="synthrooms", path=None, label_set="s3dis13", options=TINY_ROOMS)

@@ -37,7 +37,7 @@ def test_a_run_records_what_made_it(first: dict[str, schemas.Run]) -> None:
     assert run.seed == 0 and run.attempt == 1 and run.device == "cpu" and run.host
     assert run.environment["packages"]["torch"].startswith("2.") and run.environment["python"]
     assert "version" in run.code and "commit" in run.code
-    assert set(run.inputs) == {"scenes", "embeddings", "adapter"}
+    assert set(run.inputs) == {"scenes", "embeddings", "adapter", "text_embeddings"}
     assert run.inputs["adapter"].artifact_key == first["specialize"].outputs["adapter"]
     assert run.peak_rss_bytes > 50e6
     assert run.progress is not None and run.progress.done == run.progress.total
@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing(client: Client, first: dict[str, schemas.
     runs = ended(client, experiment.id)
     assert runs["distill"].state == "succeeded", runs["distill"].reason
     assert runs["distill"].attempt == 2
-    assert runs["evaluate"].state == "succeeded"
+    assert runs["evaluate"].state == "succeeded", runs["evaluate"].reason
 
 
 def test_a_running_run_is_cancelled_and_what_needs_it_with_it(client: Client, first: dict[str, schemas.Run]) -> None:

@@ -16,7 +16,7 @@ from storage.specs.plans import OutputRef, PlannedRun, check_plan
 
 def minimal(stage: str) -> dict[str, object]:
     fields: dict[str, object] = {"stage": stage}
-    if stage in ("ingest", "embed_labels"):
+    if stage in ("ingest", "inspect", "embed_labels"):
         fields["label_set"] = "s3dis13"
     return fields
 
