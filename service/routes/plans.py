@@ -45,6 +45,7 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
         splits=dataset.splits,
         preset=request.preset,
         seed=request.seed,
+        pictures=dataset.kind != "clouds",
     )
     planned = list(recipes.build(request.recipe, wanted, request.overrides))
     check_class_names(planned)

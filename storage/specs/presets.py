@@ -26,6 +26,8 @@ class Request:
     """Splits that the dataset has scenes in; with `train` alone, training and prediction share the scenes."""
     preset: str = "paper"
     seed: int = 0
+    pictures: bool = True
+    """Whether the dataset has any: without, nothing can be lifted, and there are no covered points."""
 
     @property
     def held_out(self) -> tuple[Split, ...]:

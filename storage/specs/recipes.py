@@ -40,6 +40,11 @@ def build(recipe: str, request: Request, overrides: Mapping[str, Any] | None = N
         raise UnknownName.among("recipe", recipe, RECIPES)
     if request.preset not in PRESETS:
         raise UnknownName.among("preset", request.preset, PRESETS)
+    if not request.pictures and recipe not in WITHOUT_PICTURES:
+        raise SpecInvalid(
+            f"the recipe {recipe!r} lifts pictures, and the dataset {request.dataset!r} has none; it can take: "
+            f"{', '.join(WITHOUT_PICTURES)}"
+        )
     runs = _overridden(RECIPES[recipe](request), overrides or {})
     check_plan(runs)
     return tuple(runs)
@@ -135,13 +140,17 @@ RECIPES: Mapping[str, Callable[[Request], list[PlannedRun]]] = {
 }
 """Recipe name -> the function that builds it."""
 
+WITHOUT_PICTURES = ("cam", "supervised")
+"""Recipes that plain point clouds are enough for."""
+
 
 def _lifted(request: Request) -> list[PlannedRun]:
     """What every recipe begins with; `extract` also says which points the scores on covered points are taken on."""
+    extract = PlannedRun("extract", stages.Extract(splits=request.splits), {"scenes": SCENES}, dataset=request.dataset)
     return [
         PlannedRun("ingest", stages.Ingest(label_set=request.label_set), dataset=request.dataset),
         PlannedRun("embed_labels", stages.EmbedLabels(label_set=request.label_set)),
-        PlannedRun("extract", stages.Extract(splits=request.splits), {"scenes": SCENES}, dataset=request.dataset),
+        *([extract] if request.pictures else []),
     ]
 
 
@@ -165,7 +174,9 @@ def _predicted(request: Request, trained: str) -> PlannedRun:
 
 def _evaluated(request: Request, predictions: Mapping[str, OutputRef]) -> PlannedRun:
     """Predictions against the ground truth of the held-out scenes."""
-    inputs = {"scenes": SCENES, "ground_truth": TRUTH, "coverage": EMBEDDINGS, **predictions}
+    inputs = {"scenes": SCENES, "ground_truth": TRUTH, **predictions}
+    if request.pictures:
+        inputs["coverage"] = EMBEDDINGS
     return PlannedRun("evaluate", stages.Evaluate(splits=request.held_out), inputs)
 
 

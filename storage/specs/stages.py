@@ -202,7 +202,7 @@ class Evaluate(StageSpec):
     inputs: ClassVar[Mapping[str, Port]] = {
         "scenes": Port("scenes"),
         "ground_truth": Port("ground_truth"),
-        "coverage": Port("embeddings"),
+        "coverage": Port("embeddings", required=False),
         "predictions": Port("labels", many=True),
     }
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"evaluation": "evaluation"}

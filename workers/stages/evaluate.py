@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.artifacts.store import WHOLE, PartReader
+from storage.artifacts.store import WHOLE, PartReader, scene_of
 from storage.labels import IGNORE, label_set
 from storage.specs.stages import Evaluate
 from workers import scoring
@@ -33,9 +33,10 @@ def run(context: Context) -> None:
     names = sorted(context.named("predictions"))
     truth = context.artifact("ground_truth")
     classes = label_set(truth.attributes["label_set"]).classes
-    scenes = context.scenes("ground_truth", spec.splits)
+    scenes = _scored_scenes(context, context.scenes("ground_truth", spec.splits))
+    subsets = SUBSETS if "coverage" in context.inputs else ("all",)
     total: Confusions = {
-        (name, subset): np.zeros((len(classes), len(classes) + 1), np.int64) for name in names for subset in SUBSETS
+        (name, subset): np.zeros((len(classes), len(classes) + 1), np.int64) for name in names for subset in subsets
     }
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:
@@ -51,19 +52,34 @@ def run(context: Context) -> None:
     context.publish("evaluation", scores=json.loads(json.dumps(rows)), scenes=scenes, classes=list(classes))
 
 
+def _scored_scenes(context: Context, scenes: list[str]) -> list[str]:
+    """The scenes that every prediction has, so that all are scored on the same points; the others are named."""
+    predictions = context.named("predictions").values()
+    scored = [scene for scene in scenes if all(scene_of(one, scene) is not None for one in predictions)]
+    if len(scored) < len(scenes):
+        left = [scene for scene in scenes if scene not in set(scored)]
+        context.reporter.note(
+            f"left out {len(left)} scenes that not every prediction has, such as those without pictures: "
+            f"{', '.join(left[:10])}"
+        )
+    return scored
+
+
 def _score(context: Context, scene: str, total: Confusions) -> None:
     """Adds one scene to every confusion matrix."""
     points_part = context.open(context.artifact("scenes"), scene)
     truth = context.open_for("ground_truth", scene, points_part).array("labels")
     points = points_part.array("points")
     covered = np.zeros(len(truth), bool)
-    covered[context.open_for("coverage", scene, points_part).array("point_index")] = True
+    if "coverage" in context.inputs and scene_of(context.artifact("coverage"), scene) is not None:
+        covered[context.open_for("coverage", scene, points_part).array("point_index")] = True
     for name, manifest in context.named("predictions").items():
         part = context.open(manifest, scene)
         check_order(part, points_part)
         labels = _complete(points, part, covered)
         classes = total[name, "all"].shape[0]
-        total[name, "covered"] += scoring.confusion(truth[covered], labels[covered], classes)
+        if (name, "covered") in total:
+            total[name, "covered"] += scoring.confusion(truth[covered], labels[covered], classes)
         total[name, "all"] += scoring.confusion(truth, labels, classes)
 
 
@@ -71,7 +87,7 @@ def _complete(points: NDArray[np.float32], part: PartReader, covered: NDArray[np
     """The prediction with every point given a class."""
     labels: NDArray[np.int16] = part.array("labels")
     if (labels[~covered] == IGNORE).any():
-        return scoring.fill_uncovered(points, labels, covered)
+        return scoring.fill_uncovered(points, labels, covered if covered.any() else labels != IGNORE)
     return labels
 
 

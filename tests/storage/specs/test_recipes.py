@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from storage.errors import SpecInvalid, UnknownName
@@ -65,6 +67,15 @@ def test_a_seed_reaches_the_stages_that_draw_and_only_those() -> None:
 def test_a_wrong_override_is_refused(overrides: dict[str, object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         build("3dss-vlg", OFFICES, overrides)
+
+
+def test_point_clouds_without_pictures_take_the_recipes_that_need_none() -> None:
+    clouds = replace(OFFICES, pictures=False)
+    for name in recipes.WITHOUT_PICTURES:
+        runs = {run.name: run for run in build(name, clouds)}
+        assert "extract" not in runs and "coverage" not in runs["evaluate"].inputs
+    with pytest.raises(SpecInvalid, match="has none; it can take: cam, supervised"):
+        build("3dss-vlg", clouds)
 
 
 def test_unknown_recipes_and_presets_get_the_nearest() -> None:

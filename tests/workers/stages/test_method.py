@@ -167,6 +167,28 @@ def test_evaluation_fills_uncovered_points_and_scores_both_subsets(world: made.W
     assert np.array(rows[1]["confusion"])[:, -1].sum() == 0, "every uncovered point was given a class"
 
 
+def test_a_scene_that_one_prediction_lacks_is_left_out_for_all_and_coverage_may_be_missing(world: made.World) -> None:
+    have = run_all(world, world.store)
+    train = trial.run_stage(
+        stages.PseudoLabel(splits=("train",)),
+        world.store,
+        {n: have[n] for n in ("scenes", "embeddings", "text_embeddings")},
+    ).artifacts["labels"]
+    whole = trial.run_stage(
+        stages.Predict(splits=("train", "test")),
+        world.store,
+        {name: have[name] for name in ("scenes", "network", "text_embeddings")},
+    ).artifacts["labels"]
+    inputs = {"scenes": have["scenes"], "ground_truth": have["ground_truth"], "predictions.ours": whole}
+    everything = stages.Evaluate(splits=("train", "test"))
+    alone = trial.run_stage(everything, world.store, inputs).artifacts["evaluation"]
+    (row,) = alone.attributes["scores"]
+    assert (row["subset"], row["num_points"]) == ("all", 2700), "without coverage there are no covered points"
+    both = trial.run_stage(everything, world.store, inputs | {"predictions.2d": train}).artifacts["evaluation"]
+    assert both.attributes["scenes"] == ["room_a", "room_b"]
+    assert {row["num_points"] for row in both.attributes["scores"]} == {1800}
+
+
 def test_evaluation_without_ground_truth_says_so_and_gives_no_number(world: made.World) -> None:
     inputs = {name: world.artifacts[name] for name in ("scenes", "embeddings", "text_embeddings")}
     labels = trial.run_stage(stages.PseudoLabel(splits=("test",)), world.store, inputs).artifacts["labels"]
