@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -96,6 +97,14 @@ class Client:
     def datasets(self) -> Iterator[schemas.Dataset]:
         """Registered datasets."""
         return self._pages("/datasets", schemas.DatasetPage)
+
+    def dataset(self, name: str) -> schemas.Dataset:
+        """One registered dataset.
+
+        Raises:
+            NotFound: there is none of that name; lists the nearest.
+        """
+        return self._get(f"/datasets/{quote(name, safe='')}", schemas.Dataset)
 
     def add_dataset(self, body: schemas.DatasetRequest) -> schemas.Dataset:
         """Registers a dataset.

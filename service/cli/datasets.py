@@ -15,7 +15,7 @@ from service.cli.console import Shell, assignments, first, nested, plain_table, 
 from service.cli.run_table import moment, size
 from service.cli.scores import per_cent
 from service.cli.watching import follow
-from storage.errors import DatasetInvalid, UnknownName
+from storage.errors import DatasetInvalid, NotFound, UnknownName
 
 app = typer.Typer(no_args_is_help=True, help="Registered datasets.")
 features_app = typer.Typer(no_args_is_help=True, help="Published per-point embeddings.")
@@ -79,9 +79,10 @@ def check(
     Ends with status 1 where a scene cannot be read or is warned of.
     """
     at = shell(ctx)
-    dataset = next((d for d in at.client.datasets() if d.name == name), None)
-    if dataset is None:
-        raise UnknownName.among("dataset", name, [d.name for d in at.client.datasets()])
+    try:
+        dataset = at.client.dataset(name)
+    except NotFound as error:
+        raise UnknownName(error.message) from error
     spec = {"stage": "inspect", "label_set": dataset.label_set, "max_frames": frames}
     wanted = schemas.RunRequest(name="inspect", spec=spec, dataset=name)
     made = at.client.submit(schemas.RunListRequest(name=f"check {name}", runs=[wanted]))

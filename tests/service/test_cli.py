@@ -166,6 +166,7 @@ def test_without_follow_a_log_is_read_to_its_present_end() -> None:
     ("arguments", "code"),
     [
         (["runs", "show", "nope"], "not_found"),
+        (["datasets", "check", "nope"], "unknown_name"),
         (["experiments", "submit", "3dss-vgl", "--dataset", "offices"], "unknown_name"),
         (["experiments", "submit", "x", "--dataset", "o", "--set", "nonsense"], "invalid_input"),
         (["experiments", "submit", "x", "--dataset", "o", "--name", ""], "request_invalid"),

@@ -75,6 +75,15 @@ def test_lists_are_followed_page_by_page_and_no_further_than_needed() -> None:
     ]
 
 
+def test_a_dataset_is_asked_for_by_name_whatever_the_name() -> None:
+    api = FakeApi({("GET", "/api/v1/datasets/offices"): examples.DATASET})
+    with api.client() as client:
+        assert client.dataset("offices").label_set == examples.DATASET["label_set"]
+        for name in ("offices?", "offices#x", "a/offices"):
+            with pytest.raises(errors.NotFound):
+                client.dataset(name)
+
+
 def test_an_experiment_is_sent_as_the_api_takes_it() -> None:
     api = FakeApi({("POST", "/api/v1/experiments"): {**examples.EXPERIMENT, "runs": [examples.RUN]}})
     with api.client() as client:

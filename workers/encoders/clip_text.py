@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from storage.errors import StoreCorrupt
 from workers.encoders import model_folder, pretrained, token_ids
 from workers.encoders.model_folder import ModelFolder
-from workers.encoders.prompts import check_prompts, embed_in_prompts
+from workers.encoders.prompted_text import PromptedTextEncoder
+from workers.encoders.prompts import check_prompts
 
 MODEL_TYPES = ("clip", "clip_text_model")
 
@@ -28,7 +29,7 @@ _LEGACY_END = 2
 """Configurations made before transformers 4.31 say that the end token is 2; there its id is the highest of all."""
 
 
-class ClipTextEncoder:
+class ClipTextEncoder(PromptedTextEncoder):
     """CLIP's text embeddings, averaged over prompts; implements `TextEncoder`.
 
     A prompt's embedding is the last hidden state at its end token, projected into the joint space. Prompts are embedded
@@ -37,7 +38,6 @@ class ClipTextEncoder:
     Args:
         path: folder with config.json, weights and tokenizer, as `transformers` saves them. Nothing is fetched.
         prompts: templates with one `{}` each; their unit embeddings are averaged.
-        device: where torch computes.
 
     Raises:
         ExtraMissing: transformers is not installed.
@@ -46,40 +46,20 @@ class ClipTextEncoder:
         StoreCorrupt: files that cannot be read, or that do not belong together.
     """
 
-    def __init__(self, path: Path, prompts: Sequence[str] = PROMPTS, device: str = "cpu") -> None:
-        self._prompts = check_prompts(prompts)
-        self._folder = model_folder.open_folder(path, MODEL_TYPES)
+    kind = "clip"
+    pooling = "end token, projected"
+
+    def __init__(self, path: Path, prompts: Sequence[str] = PROMPTS) -> None:
+        super().__init__(check_prompts(prompts), model_folder.open_folder(path, MODEL_TYPES))
         library = pretrained.library()
         config = _text_config(library, self._folder)
-        self._model = pretrained.load_model(self._folder, library.CLIPTextModelWithProjection, config=config).to(device)
+        self._model = pretrained.load_model(self._folder, library.CLIPTextModelWithProjection, config=config)
         self._tokenizer = pretrained.load_tokenizer(self._folder, library.CLIPTokenizer)
-        self._device = device
 
     @property
     def dimension(self) -> int:
         """D, that of the joint space: 512 for ViT-B, 768 for ViT-L."""
         return int(self._model.config.projection_dim)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What to record beside embeddings: the weights' digest, the prompts and how a prompt becomes a vector."""
-        return {
-            "text_encoder": "clip",
-            "weights": self._folder.digest(),
-            "prompts": list(self._prompts),
-            "pooling": "end token, projected; mean of unit embeddings over the prompts, unit norm",
-            "dimension": self.dimension,
-        }
-
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(K,D) float32 of unit norm, a row a text in the order given.
-
-        Raises:
-            UnknownClass: a text without a letter or digit, or with characters that the tokenizer does not know.
-            SpecInvalid: a prompt longer than the model takes.
-            StoreCorrupt: a tokenizer of another model, an embedding that is not finite.
-        """
-        return embed_in_prompts(texts, self._prompts, self.dimension, self._embed)
 
     def _embed(self, prompt: str) -> NDArray[np.float32]:
         """(D,) of one prompt, of any length."""
@@ -94,8 +74,8 @@ class ClipTextEncoder:
                 f"config.json says {config.eos_token_id}: expected it once, at the end; take both from one model"
             )
         with torch.inference_mode():
-            given = torch.tensor([ids], device=self._device)
-            embedded: NDArray[np.float32] = self._model(input_ids=given).text_embeds[0].cpu().numpy()
+            given = torch.tensor([ids])
+            embedded: NDArray[np.float32] = self._model(input_ids=given).text_embeds[0].numpy()
         return embedded
 
 

@@ -54,11 +54,6 @@ class FileTableEncoder:
         return int(self._table.shape[1])
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The words that it knows, in the order of their rows."""
-        return tuple(self._row)
-
-    @property
     def about(self) -> dict[str, Any]:
         """What to record beside embeddings: the table's digest and how its rows are read."""
         return {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from storage.errors import SpecInvalid
 from workers.encoders import model_folder, pretrained, token_ids
 from workers.encoders.model_folder import ModelFolder
-from workers.encoders.prompts import check_prompts, embed_in_prompts
+from workers.encoders.prompted_text import PromptedTextEncoder
+from workers.encoders.prompts import check_prompts
 
 MODEL_TYPES = ("albert", "bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 """Encoders that give a hidden state a token, and can be loaded without code of their own."""
@@ -33,7 +33,7 @@ _STEPS = ("Transformer", "Pooling", "Normalize")
 """What sentence-transformers may say that it does, and no more."""
 
 
-class SentenceTextEncoder:
+class SentenceTextEncoder(PromptedTextEncoder):
     """Mean of a prompt's token states, averaged over prompts; implements `TextEncoder`.
 
     Prompts are embedded one by one and unpadded, in float32: the mean over the attention mask is the mean over all
@@ -42,7 +42,6 @@ class SentenceTextEncoder:
     Args:
         path: folder with config.json, weights and tokenizer, as `transformers` or sentence-transformers saves them.
         prompts: templates with one `{}` each; their unit embeddings are averaged.
-        device: where torch computes.
 
     Raises:
         ExtraMissing: transformers is not installed.
@@ -52,39 +51,19 @@ class SentenceTextEncoder:
         StoreCorrupt: files that cannot be read, or that do not belong together.
     """
 
-    def __init__(self, path: Path, prompts: Sequence[str] = PROMPTS, device: str = "cpu") -> None:
-        self._prompts = check_prompts(prompts)
-        self._folder = _open(path)
+    kind = "sentence"
+    pooling = "mean over tokens"
+
+    def __init__(self, path: Path, prompts: Sequence[str] = PROMPTS) -> None:
+        super().__init__(check_prompts(prompts), _open(path))
         library = pretrained.library()
-        self._model = pretrained.load_model(self._folder, library.AutoModel).to(device)
+        self._model = pretrained.load_model(self._folder, library.AutoModel)
         self._tokenizer = pretrained.load_tokenizer(self._folder, library.AutoTokenizer)
-        self._device = device
 
     @property
     def dimension(self) -> int:
         """D, the width of the model: 384 for MiniLM."""
         return int(self._model.config.hidden_size)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What to record beside embeddings: the weights' digest, the prompts and how a prompt becomes a vector."""
-        return {
-            "text_encoder": "sentence",
-            "weights": self._folder.digest(),
-            "prompts": list(self._prompts),
-            "pooling": "mean over tokens; mean of unit embeddings over the prompts, unit norm",
-            "dimension": self.dimension,
-        }
-
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(K,D) float32 of unit norm, a row a text in the order given.
-
-        Raises:
-            UnknownClass: a text without a letter or digit, or with characters that the tokenizer does not know.
-            SpecInvalid: a prompt longer than the model takes.
-            StoreCorrupt: a tokenizer of another model, an embedding that is not finite.
-        """
-        return embed_in_prompts(texts, self._prompts, self.dimension, self._embed)
 
     def _embed(self, prompt: str) -> NDArray[np.float32]:
         """(D,) of one prompt, of any length."""
@@ -94,9 +73,9 @@ class SentenceTextEncoder:
         past = config.pad_token_id + 1 if config.model_type in _PAST_PADDING else 0
         ids = token_ids.of_prompt(self._tokenizer, prompt, config.vocab_size, config.max_position_embeddings - past)
         with torch.inference_mode():
-            given = torch.tensor([ids], device=self._device)
+            given = torch.tensor([ids])
             states_TD = self._model(input_ids=given, attention_mask=torch.ones_like(given)).last_hidden_state[0]
-            embedded: NDArray[np.float32] = states_TD.mean(dim=0).cpu().numpy()
+            embedded: NDArray[np.float32] = states_TD.mean(dim=0).numpy()
         return embedded
 
 

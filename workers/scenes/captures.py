@@ -17,6 +17,7 @@ from storage.errors import DatasetInvalid, FrameInvalid
 from storage.specs.parts import DepthFusion
 from workers.geometry.camera import resize_nearest, scale_intrinsics
 from workers.geometry.depth_fusion import DepthFrame, fuse
+from workers.scenes.cameras import is_pinhole, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.frames import decode_depth, decode_image
 from workers.scenes.scene import Frame
@@ -24,9 +25,6 @@ from workers.scenes.scene import Frame
 F64 = NDArray[np.float64]
 IMAGES = (".jpg", ".jpeg", ".png")
 COLOUR_K, DEPTH_K = "intrinsic/intrinsic_color.txt", "intrinsic/intrinsic_depth.txt"
-_ASPECT = 0.02
-"""Depth and colour may differ by so much in their ratio of width to height: ScanNet's do by half a per cent."""
-
 
 @dataclass(frozen=True, slots=True)
 class Capture:
@@ -134,7 +132,7 @@ class _Reader:
         self.size, self.depth_size = self.size or size, self.depth_size or depth_size
         _check_size(image_name, "image", size, self.size)
         _check_size(depth_name, "depth map", depth_size, self.depth_size)
-        if abs(size[0] * depth_size[1] / (size[1] * depth_size[0]) - 1) > _ASPECT:
+        if not same_view(size, depth_size):
             raise FrameInvalid(
                 f"{depth_name}: got a depth map of {depth_size[0]} x {depth_size[1]} for an image of {size[0]} x "
                 f"{size[1]} pixels; they must show the same view"
@@ -247,7 +245,7 @@ def _intrinsics(root: Path, capture: Capture, name: str) -> F64:
         k = _matrix(root, capture, path, (3, 3) if count == 9 else (4, 4))[:3, :3]
     except (OSError, UnicodeDecodeError, FrameInvalid) as error:
         raise DatasetInvalid(f"scene {capture.scene}: {path} cannot be read ({error})", scene=capture.scene) from error
-    if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
+    if not is_pinhole(k):
         raise DatasetInvalid(
             f"scene {capture.scene}: {path} holds no pinhole K: focal lengths must be positive, got {k[0, 0]:g} and "
             f"{k[1, 1]:g}",

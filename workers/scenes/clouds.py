@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import DatasetInvalid, UnknownName
+from storage.errors import DatasetInvalid
 from storage.keys import digest
 from storage.labels import IGNORE, LabelSet
-from storage.specs.parts import CloudsOptions, Split
+from storage.specs.parts import CloudsOptions
+from workers.scenes.dataset_folder import TEST_LIST, check_there, splits_of
 from workers.scenes.digests import DigestCache
 from workers.scenes.ply import read_vertices
-from workers.scenes.rgbd import Cloud
+from workers.scenes.point_cloud import Cloud, classes_present, fit_together
 from workers.scenes.scene import Scene, SceneRef
 
-TEST_LIST = "test.txt"
 NO_LABEL = (IGNORE, 65535)
 """Labels in a file that mean none; the second is -1 in 16 bits without a sign."""
 _SUFFIXES = (".ply", ".npz", ".npy")
@@ -70,8 +70,8 @@ class CloudsSource:
             UnknownName: `test.txt` lists a scene that is not there.
         """
         files = self._files()
-        held_out = self._held_out(files)
-        refs = [SceneRef(name, held_out[name], self._fingerprint(files[name])) for name in sorted(files)]
+        splits = splits_of(self._root, files)
+        refs = [SceneRef(name, splits[name], self._fingerprint(files[name])) for name in sorted(files)]
         self._digests.save()
         return refs
 
@@ -86,7 +86,7 @@ class CloudsSource:
             raise DatasetInvalid(
                 f"{self._root.name} holds no scene {scene_id!r}; it holds: {', '.join(sorted(files)[:20])}"
             )
-        split = self._held_out(files)[scene_id]
+        split = splits_of(self._root, files)[scene_id]
         cloud = self._cloud(files[scene_id], scene_id)
         if cloud.labels is None and split == "train":
             raise DatasetInvalid(
@@ -94,13 +94,11 @@ class CloudsSource:
                 f"array labels or a seventh column), or list the scene in {TEST_LIST}",
                 scene=scene_id,
             )
-        present = () if cloud.labels is None else tuple(int(n) for n in np.unique(cloud.labels) if n != IGNORE)
-        return Scene(scene_id, split, cloud.points_m, cloud.colours, (), present, cloud.labels)
+        return Scene(scene_id, split, cloud.points_m, cloud.colours, (), classes_present(cloud.labels), cloud.labels)
 
     def _files(self) -> dict[str, str]:
         """Scene -> its file."""
-        if not self._root.is_dir():
-            raise DatasetInvalid(f"got the dataset folder {self._root}, which does not exist or is no folder")
+        check_there(self._root)
         files: dict[str, str] = {}
         for path in sorted(self._root.iterdir()):
             if path.suffix.lower() not in _SUFFIXES or not path.is_file():
@@ -117,18 +115,6 @@ class CloudsSource:
             )
         return files
 
-    def _held_out(self, files: Mapping[str, str]) -> dict[str, Split]:
-        path = self._root / TEST_LIST
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        except (OSError, UnicodeDecodeError) as error:
-            raise DatasetInvalid(f"{TEST_LIST} of {self._root.name} cannot be read as text ({error})") from error
-        listed = {line.strip() for line in lines if line.strip()}
-        for name in sorted(listed):
-            if name not in files:
-                raise UnknownName.among(f"scene in {TEST_LIST} of {self._root.name}", name, files)
-        return {name: "test" if name in listed else "train" for name in files}
-
     def _fingerprint(self, name: str) -> str:
         try:
             return digest([[name, self._digests.size(name), self._digests.of(name)]])
@@ -138,8 +124,7 @@ class CloudsSource:
     def _cloud(self, name: str, scene: str) -> Cloud:
         """One file's cloud, checked."""
         points, colours, labels = _columns(self._root, name, scene)
-        n = len(points)
-        if not n or points.shape != (n, 3) or colours.shape != (n, 3) or (labels is not None and labels.shape != (n,)):
+        if not len(points) or not fit_together(points, colours, labels):
             raise DatasetInvalid(
                 f"scene {scene}: {name} must hold points (N,3), colours (N,3) and labels (N,), N at least 1; got "
                 f"{points.shape}, {colours.shape} and {None if labels is None else labels.shape}",

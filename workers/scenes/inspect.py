@@ -28,8 +28,8 @@ LEAST_VISIBLE = 0.05
 """Below this share of visible points a scene's poses are doubted."""
 LEAST_AGREEING = 0.05
 """Below this share of agreeing points, of those before it, a frame's pose is doubted."""
-MOST_FRAMES, MOST_POINTS = 32, 100_000
-"""So many frames and points of a scene are looked at, evenly spread."""
+MOST_POINTS = 100_000
+"""So many points of a scene are looked at, evenly spread."""
 _NAMED = 3
 
 
@@ -79,28 +79,12 @@ class _Sight:
     doubtful: tuple[str, ...]
 
 
-def inspect_dataset(
-    source: SceneSource, lifting: Lifting, label_set: LabelSet, *, most_frames: int = MOST_FRAMES
-) -> Iterator[SceneReport]:
-    """Inspects every scene, in the source's order; a scene that cannot be read is reported, and the walk goes on.
-
-    Args:
-        source: the dataset.
-        lifting: when a point counts as visible.
-        label_set: names of the labels.
-        most_frames: frames of a scene that are looked at.
-
-    Raises:
-        DatasetInvalid: the dataset holds no scene, or the source cannot list them.
-    """
-    for ref in source.scenes():
-        yield inspect_scene(source, ref, lifting, label_set, most_frames=most_frames)
-
-
 def inspect_scene(
-    source: SceneSource, ref: SceneRef, lifting: Lifting, label_set: LabelSet, *, most_frames: int = MOST_FRAMES
+    source: SceneSource, ref: SceneRef, lifting: Lifting, label_set: LabelSet, *, most_frames: int
 ) -> SceneReport:
     """Loads a scene and says what it holds; every sampled frame's image and depth map is decoded.
+
+    A scene that cannot be read is reported as such, so that a walk over a dataset goes on.
 
     Args:
         source: the dataset.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +22,13 @@ from storage.keys import digest
 from storage.labels import IGNORE, LabelSet
 from storage.specs.parts import DepthFusion, RgbdOptions, Split
 from workers.scenes.captures import Capture, read_frames
+from workers.scenes.dataset_folder import check_there, read_names, splits_of
 from workers.scenes.digests import DigestCache
+from workers.scenes.point_cloud import Cloud, classes_present, fit_together
 from workers.scenes.scene import Scene, SceneRef
 
 SCENE_LABELS = "scene_labels.txt"
 POINTS = "points.npz"
-TEST_LIST = "test.txt"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cloud:
-    """A point cloud and, where known, its ground truth."""
-
-    points_m: NDArray[np.float32]
-    colours: NDArray[np.uint8]
-    labels: NDArray[np.int16] | None = None
 
 
 class RgbdSource:
@@ -111,8 +102,7 @@ class RgbdSource:
         )
 
     def _splits(self) -> dict[str, Split]:
-        if not self._root.is_dir():
-            raise DatasetInvalid(f"got the dataset folder {self._root}, which does not exist or is no folder")
+        check_there(self._root)
         if (self._root / "color").is_dir():
             return {self._root.resolve().name: "train"}
         names = sorted(path.parent.name for path in self._root.glob("*/color") if path.is_dir())
@@ -121,11 +111,7 @@ class RgbdSource:
                 f"the dataset folder {self._root} holds no scene: expected color/, depth/, pose/ and intrinsic/ in it "
                 "or in folders of their own, as ScanNet's exporter writes them"
             )
-        listed = self._lines(TEST_LIST) if (self._root / TEST_LIST).is_file() else []
-        for name in listed:
-            if name not in names:
-                raise UnknownName.among(f"scene in {TEST_LIST} of {self._root.name}", name, names)
-        return {name: "test" if name in listed else "train" for name in names}
+        return splits_of(self._root, names)
 
     def _capture(self, scene_id: str) -> Capture:
         single = (self._root / "color").is_dir()
@@ -148,13 +134,6 @@ class RgbdSource:
     def _has(self, capture: Capture, name: str) -> bool:
         return (self._root / capture.path(name)).is_file()
 
-    def _lines(self, name: str) -> list[str]:
-        try:
-            text = (self._root / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DatasetInvalid(f"{name} of {self._root.name} cannot be read as text ({error})") from error
-        return [line.strip() for line in text.splitlines() if line.strip()]
-
     def _stored_cloud(self, capture: Capture) -> Cloud | None:
         if not self._has(capture, POINTS):
             return None
@@ -167,18 +146,17 @@ class RgbdSource:
             raise DatasetInvalid(
                 f"scene {capture.scene}: {name} cannot be read ({error})", scene=capture.scene
             ) from error
-        n = len(points)
-        wrong = points.shape != (n, 3) or colours.shape != (n, 3) or (labels is not None and labels.shape != (n,))
-        if wrong or not np.isfinite(points).all():
+        if not fit_together(points, colours, labels) or not np.isfinite(points).all():
             raise DatasetInvalid(
                 f"scene {capture.scene}: {name} must hold finite points (N,3), colours (N,3) and, where known, labels "
                 f"(N,); got {points.shape}, {colours.shape} and {None if labels is None else labels.shape}",
                 scene=capture.scene,
             )
-        if labels is not None and n and not (labels.min() >= IGNORE and labels.max() < len(self._label_set.classes)):
+        classes = len(self._label_set.classes)
+        if labels is not None and len(labels) and not (labels.min() >= IGNORE and labels.max() < classes):
             raise DatasetInvalid(
                 f"scene {capture.scene}: {name} has labels from {labels.min()} to {labels.max()}, expected {IGNORE} to "
-                f"{len(self._label_set.classes) - 1} (label set {self._label_set.name})",
+                f"{classes - 1} (label set {self._label_set.name})",
                 scene=capture.scene,
             )
         return Cloud(
@@ -188,7 +166,7 @@ class RgbdSource:
     def _scene_labels(self, capture: Capture, labels: NDArray[np.int16] | None, split: Split) -> tuple[int, ...]:
         """Classes present: those of the ground truth where there is one, else those that scene_labels.txt names."""
         if labels is not None:
-            return tuple(int(label) for label in np.unique(labels) if label != IGNORE)
+            return classes_present(labels)
         name = capture.path(SCENE_LABELS)
         if not self._has(capture, SCENE_LABELS):
             if split == "test":
@@ -198,7 +176,7 @@ class RgbdSource:
                 scene=capture.scene,
             )
         known, found = self._label_set.classes, set()
-        for line in self._lines(name):
+        for line in read_names(self._root, name):
             if line not in known:
                 raise UnknownName.among(f"class in {name} (label set {self._label_set.name})", line, known)
             found.add(known.index(line))

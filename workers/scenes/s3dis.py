@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from storage.errors import DatasetInvalid
 from storage.keys import digest
 from storage.labels import S3DIS13, LabelSet
 from storage.specs.parts import S3disOptions, Split
 from workers.scenes.annotations import annotation_files, read_room
+from workers.scenes.dataset_folder import check_there
 from workers.scenes.digests import DigestCache
+from workers.scenes.point_cloud import classes_present
 from workers.scenes.scene import Scene, SceneRef
 from workers.scenes.two_d_three_d_s import Picture, pictures_by_room, read_frames
 
@@ -118,7 +118,7 @@ class S3disSource:
             room.points_m,
             room.colours,
             frames,
-            tuple(int(label) for label in np.unique(room.labels)),
+            classes_present(room.labels),
             room.labels,
             {**skipped, **room.notes, **({} if place.pictures else {NO_PICTURES: 1})},
         )
@@ -128,8 +128,7 @@ class S3disSource:
 
     def _places(self) -> Mapping[str, _Place]:
         """Scene id -> where its files are."""
-        if not self._root.is_dir():
-            raise DatasetInvalid(f"got the dataset folder {self._root}, which does not exist or is no folder")
+        check_there(self._root)
         pictures = pictures_by_room(self._root)
         home = self._home(with_pictures=bool(pictures))
         places = {}

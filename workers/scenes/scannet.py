@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from storage.errors import DatasetInvalid
 from storage.keys import digest
-from storage.labels import IGNORE, LabelSet
+from storage.labels import LabelSet
 from storage.specs.parts import DepthFusion, ScanNetOptions
 from workers.scenes.captures import read_frames
-from workers.scenes.derived import DerivedDigests
+from workers.scenes.digests import DigestCache
 from workers.scenes.ply import read_vertices
+from workers.scenes.point_cloud import classes_present
 from workers.scenes.scannet_labels import LABEL_TABLE, needs_table, read_ids, to_scannet20
 from workers.scenes.scannet_layout import Release, SceneFiles, axis_alignment
 from workers.scenes.scene import Frame, Scene, SceneRef
@@ -62,7 +63,7 @@ class ScanNetSource:
         self._root = root
         self._release = Release(root)
         self._options = options
-        self._digests = DerivedDigests(root, cache_dir)
+        self._digests = DigestCache(root, cache_dir)
 
     @property
     def root(self) -> Path:
@@ -80,14 +81,6 @@ class ScanNetSource:
         refs = [SceneRef(n, found[n].split, self._fingerprint(found[n])) for n in sorted(found)]
         self._digests.save()
         return refs
-
-    def missing(self) -> tuple[str, ...]:
-        """Ids that a split list names and whose folder is not here, sorted; they are not on offer.
-
-        Raises:
-            DatasetInvalid: as `scenes`, for the lists.
-        """
-        return tuple(sorted(set(self._release.listed()) - set(self._release.found())))
 
     def load(self, scene_id: str) -> Scene:
         """Reads one scene; every image and depth map that is taken is decoded once, so that a corrupt one shows here.
@@ -111,14 +104,13 @@ class ScanNetSource:
         self._digests.save()
         turn = axis_alignment(self._root, files.name(".txt"), scene_id)
         aligned = points.astype(np.float64) @ turn[:3, :3].T + turn[:3, 3]
-        present = () if labels is None else tuple(int(label) for label in np.unique(labels) if label != IGNORE)
         return Scene(
             scene_id,
             files.split,
             aligned.astype(np.float32),
             colours,
             tuple(replace(frame, camera_to_world=turn @ frame.camera_to_world) for frame in frames),
-            present,
+            classes_present(labels),
             labels,
             skipped,
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from storage.errors import DatasetInvalid
 from storage.specs.parts import Split
 from workers.scenes.captures import Capture
+from workers.scenes.dataset_folder import check_there
 
 SPLIT_LISTS: Mapping[str, Split] = {
     "scannetv2_train.txt": "train",
@@ -102,8 +103,7 @@ class Release:
         Raises:
             DatasetInvalid: the folder or every list is missing, or two lists name one scene.
         """
-        if not self.root.is_dir():
-            raise DatasetInvalid(f"got the dataset folder {self.root}, which does not exist or is no folder")
+        check_there(self.root)
         listed: dict[str, str] = {}
         lists = {name: self._split_list(name) for name in SPLIT_LISTS}
         if all(scenes is None for scenes in lists.values()):

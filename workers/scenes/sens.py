@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DatasetInvalid, FrameInvalid
 from storage.keys import digest, digest_bytes
+from workers.scenes.cameras import is_pinhole, same_view
 from workers.scenes.frames import decode_frame_depth, decode_image, range_name, read_bytes
 from workers.scenes.scene import DepthCoding, Frame
 
@@ -37,8 +38,6 @@ _NAME_LIMIT = 4096
 """A longer name of the sensor than this is no name: the file is something else."""
 _CAMERA = struct.Struct("<64f2i4IfQ")
 _FRAME = struct.Struct("<16f4Q")
-_ASPECT = 0.02
-"""Depth and colour may differ by so much in their ratio of width to height."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,7 +246,7 @@ class _Indexer:
         self, matrices: NDArray[np.float64], size: tuple[int, int], depth_size: tuple[int, int], shift: float
     ) -> None:
         for what, k in (("colour", matrices[0]), ("depth", matrices[2])):
-            if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
+            if not is_pinhole(k):
                 raise self._error(
                     f"the {what} intrinsic is no pinhole K: focal lengths must be positive, got {k[0, 0]:g} and "
                     f"{k[1, 1]:g}; fetch the stream again"
@@ -257,7 +256,7 @@ class _Indexer:
                 f"got images of {size[0]} x {size[1]}, depth maps of {depth_size[0]} x {depth_size[1]} pixels and "
                 f"{shift:g} depth units a metre; all must be positive: fetch the stream again"
             )
-        if abs(size[0] * depth_size[1] / (size[1] * depth_size[0]) - 1) > _ASPECT:
+        if not same_view(size, depth_size):
             raise self._error(
                 f"got depth maps of {depth_size[0]} x {depth_size[1]} for images of {size[0]} x {size[1]} pixels; they "
                 "must show the same view"

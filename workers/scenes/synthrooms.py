@@ -22,7 +22,8 @@ from storage.errors import DatasetInvalid
 from storage.keys import new_token
 from storage.labels import LabelSet
 from storage.specs.parts import DepthFusion, RgbdOptions, Split, SynthRoomsOptions
-from workers.scenes.rgbd import POINTS, TEST_LIST, RgbdSource
+from workers.scenes.dataset_folder import TEST_LIST
+from workers.scenes.rgbd import POINTS, RgbdSource
 from workers.scenes.rooms.domains import domain_named
 from workers.scenes.rooms.export import export_room
 from workers.scenes.rooms.room import room_id

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.errors import DatasetInvalid, FrameInvalid
+from workers.scenes.cameras import is_pinhole, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.scene import Frame
 
@@ -32,7 +33,7 @@ F64 = NDArray[np.float64]
 DEPTH_SCALE, DEPTH_NONE = 512.0, 65535
 _AREA = re.compile(r"area_(?P<number>[1-6])[ab]?")
 _NAME = re.compile(r"(?P<stem>camera_(?P<camera>[^_]+)_(?P<room>.+)_frame_(?P<number>\d+))_domain_rgb\.png")
-_ASPECT, _RIGID = 0.02, 1e-2
+_RIGID = 1e-2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -133,7 +134,7 @@ def _read_frame(root: Path, picture: Picture, digests: DigestCache) -> Frame | s
     world_to_camera = _matrix(values, "camera_rt_matrix", (3, 4), picture.pose)
     if not (np.isfinite(intrinsics).all() and np.isfinite(world_to_camera).all()):
         return "non-finite pose"
-    if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
+    if not is_pinhole(intrinsics):
         raise FrameInvalid(
             f"{picture.pose}: camera_k_matrix holds no pinhole K: focal lengths must be positive, got "
             f"{intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}"
@@ -142,7 +143,7 @@ def _read_frame(root: Path, picture: Picture, digests: DigestCache) -> Frame | s
     depth_size, mode = _header(root, picture.depth)
     if not mode.startswith("I"):
         raise FrameInvalid(f"{picture.depth}: got an image of mode {mode}, expected a 16-bit depth map")
-    if abs(size[0] * depth_size[1] / (size[1] * depth_size[0]) - 1) > _ASPECT:
+    if not same_view(size, depth_size):
         raise FrameInvalid(
             f"{picture.depth}: got a depth map of {depth_size[0]} x {depth_size[1]} for an image of {size[0]} x "
             f"{size[1]} pixels; they must show the same view"

@@ -33,7 +33,7 @@ def run(context: Context) -> None:
         labelled[ref.id] = _ingest(context, source, ref)
         pace.advance()
     splits = {ref.id: ref.split for ref in refs}
-    names = {"label_set": _spec(context).label_set, "dataset": _dataset(context).name}
+    names = {"label_set": _spec(context).label_set, "dataset": dataset_of(context).name}
     context.publish("scenes", splits=splits, **names)
     with_truth = {scene: split for scene, split in splits.items() if labelled[scene]}
     context.publish("ground_truth", splits=with_truth, **names)
@@ -115,14 +115,15 @@ def _spec(context: Context) -> Ingest:
     return context.spec
 
 
-def _dataset(context: Context) -> RawDataset:
+def dataset_of(context: Context) -> RawDataset:
+    """The raw dataset that the run reads."""
     assert context.dataset is not None, "a run of a stage that needs a dataset is created with one"
     return context.dataset
 
 
 def source_of(context: Context) -> SceneSource:
     """The source that the run's dataset names; SynthRooms makes its rooms on first use."""
-    dataset, spec = _dataset(context), context.spec
+    dataset, spec = dataset_of(context), context.spec
     assert isinstance(spec, Ingest | Inspect)
 
     def making(done: int, total: int) -> None:

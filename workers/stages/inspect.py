@@ -6,7 +6,6 @@ Writes `scenes.json`, a list with what `workers.scenes.inspect` reports of each 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from storage.artifacts.store import WHOLE
 from storage.labels import label_set
@@ -17,10 +16,8 @@ from workers.stages import ingest
 
 REPORTS = "scenes.json"
 
-
-def external_inputs(context: Context) -> Mapping[str, str]:
-    """The raw dataset's fingerprint, as `ingest` takes it."""
-    return ingest.external_inputs(context)
+external_inputs = ingest.external_inputs
+"""The raw dataset's fingerprint, as `ingest` takes it."""
 
 
 def run(context: Context) -> None:
@@ -40,9 +37,4 @@ def run(context: Context) -> None:
     with context.scene_part("inspection", WHOLE, context.external) as part:
         if part is not None:
             part.path(REPORTS).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
-    context.publish("inspection", dataset=_name(context), num_scenes=len(reports))
-
-
-def _name(context: Context) -> str:
-    assert context.dataset is not None
-    return context.dataset.name
+    context.publish("inspection", dataset=ingest.dataset_of(context).name, num_scenes=len(reports))

@@ -1,4 +1,4 @@
-"""Digests of files are remembered, and never wrongly."""
+"""Digests of files, and what else is derived of them, are remembered, and never wrongly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from storage.keys import digest_bytes
@@ -29,6 +30,12 @@ def test_a_digest_is_that_of_the_content(root: Path, tmp_path: Path) -> None:
     cache = DigestCache(root, tmp_path / "cache")
     assert cache.of("a.bin") == digest_bytes(b"one")
     assert cache.size("a.bin") == 3
+
+
+def test_a_large_file_is_digested_whole(root: Path, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(5 * 2**19 + 1)
+    (root / "large.bin").write_bytes(content)
+    assert DigestCache(root, tmp_path / "cache").of("large.bin") == digest_bytes(content)
 
 
 def test_what_is_remembered_is_not_read_again(root: Path, tmp_path: Path) -> None:
@@ -79,3 +86,40 @@ def test_a_memory_that_cannot_be_written_is_no_fault(root: Path, tmp_path: Path)
     cache = DigestCache(root, tmp_path / "cache")
     assert cache.of("a.bin") == digest_bytes(b"one")
     cache.save()
+
+
+def test_what_is_derived_is_remembered_between_runs_until_the_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    path = tmp_path / "raw" / "a.sens"
+    path.write_bytes(b"first")
+    os.utime(path, (1_000_000, 1_000_000))
+    computed: list[str] = []
+
+    def ask(what: str) -> str:
+        def compute() -> str:
+            computed.append(what)
+            return f"{what}{len(computed)}"
+
+        digests = DigestCache(tmp_path / "raw", tmp_path / "cache")
+        value = digests.derived("a.sens", what, compute)
+        digests.save()
+        return value
+
+    assert [ask("x"), ask("x"), ask("y"), ask("x")] == ["x1", "x1", "y2", "x1"]
+    path.write_bytes(b"other")
+    os.utime(path, (2_000_000, 2_000_000))
+    assert [ask("x"), ask("x")] == ["x3", "x3"]
+    plain = DigestCache(tmp_path / "raw", tmp_path / "cache")
+    assert plain.of("a.sens") not in {"x3", "y2"}
+    path.write_bytes(b"fresh")
+    assert [ask("x"), ask("x")] == ["x4", "x5"], "a file that may change within its clock tick is not remembered"
+
+
+def test_failures_are_not_remembered(tmp_path: Path) -> None:
+    digests = DigestCache(tmp_path, tmp_path / "cache")
+    with pytest.raises(OSError):
+        digests.derived("gone", "x", lambda: "value")
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(ZeroDivisionError):
+        digests.derived("a", "x", lambda: str(1 // 0))
+    assert digests.derived("a", "x", lambda: "value") == "value"

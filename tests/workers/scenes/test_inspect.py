@@ -10,29 +10,35 @@ import pytest
 from PIL import Image
 
 from storage.errors import DatasetInvalid
-from storage.labels import S3DIS13, SCANNET20
+from storage.labels import S3DIS13, SCANNET20, LabelSet
 from storage.specs.parts import DepthFusion, Lifting, RgbdOptions, S3disOptions, SynthRoomsOptions, Views
 from tests.fixtures.s3dis_writer import RELEASE, write_picture, write_room
 from tests.oracles.lifting_oracle import look
 from tests.workers.scenes.captured import HEIGHT, WIDTH, floor_depth, pose_above, write_capture
 from workers.scenes.frames import read_depth_m
-from workers.scenes.inspect import SceneReport, inspect_dataset, inspect_scene
+from workers.scenes.inspect import SceneReport, inspect_scene
 from workers.scenes.rgbd import RgbdSource
 from workers.scenes.s3dis import NO_PICTURES, S3disSource
+from workers.scenes.scene import SceneSource
 from workers.scenes.synthrooms import SynthRoomsSource, make_dataset
 
 SMALL = Lifting(width=WIDTH, height=HEIGHT, border_px=1)
 HERE = (-12.5, 30.25, 0.0)
 
 
+def walk(source: SceneSource, lifting: Lifting, label_set: LabelSet, most_frames: int = 32) -> list[SceneReport]:
+    """Every scene's report, as the stage `inspect` asks for them."""
+    return [inspect_scene(source, ref, lifting, label_set, most_frames=most_frames) for ref in source.scenes()]
+
+
 def inspect(root: Path, **keywords: int) -> list[SceneReport]:
     source = RgbdSource(root, RgbdOptions(), SCANNET20, DepthFusion(), root.parent / "cache")
-    return list(inspect_dataset(source, SMALL, SCANNET20, **keywords))
+    return walk(source, SMALL, SCANNET20, **keywords)
 
 
 def inspect_s3dis(root: Path) -> dict[str, SceneReport]:
     source = S3disSource(root, S3disOptions(), S3DIS13, root.parent / "cache")
-    return {report.scene: report for report in inspect_dataset(source, Lifting(), S3DIS13)}
+    return {report.scene: report for report in walk(source, Lifting(), S3DIS13)}
 
 
 def write_floor(root: Path, frames: int = 4) -> Path:
@@ -73,7 +79,7 @@ def test_the_visible_share_is_what_the_oracle_counts(tmp_path: Path) -> None:
         )
         for point in scene.points_m
     ]
-    report = inspect_scene(source, source.scenes()[0], lifting, SCANNET20)
+    (report,) = walk(source, lifting, SCANNET20)
     assert 0.1 < np.mean(seen) < 0.9
     assert report.visible_share == pytest.approx(np.mean(seen), abs=0.005)
 
@@ -191,7 +197,7 @@ def test_synthrooms_is_sound(tmp_path: Path) -> None:
     )
     make_dataset(tmp_path / "rooms", options, threads=1)
     source = SynthRoomsSource(tmp_path / "rooms", options, S3DIS13, tmp_path / "cache")
-    reports = list(inspect_dataset(source, Lifting(width=64, height=48, border_px=2), S3DIS13))
+    reports = walk(source, Lifting(width=64, height=48, border_px=2), S3DIS13)
     assert [report.split for report in reports] == ["train", "test"]
     for report in reports:
         assert report.error is None and report.warnings == () and report.missing == ()
