@@ -52,6 +52,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     come.add_argument(
         "--inputs", choices=("plus_half", "signed", "ones"), default="signed", help="what it saw of colours"
     )
+    come.add_argument("--what", choices=("network", "adapter"), help="which of a file that holds both; the network")
     go.add_argument("--prefix", choices=("", "module.", "net3d.", "module.net3d."), default="", help="before each name")
 
 
@@ -63,10 +64,12 @@ def _checkpoint(given: argparse.Namespace) -> int:
         export_checkpoint(given.source, given.target, given.prefix)
         print(f"wrote {given.target}")
         return 0
-    found = import_checkpoint(given.source, given.target, voxel_m=given.voxel_m, inputs=given.inputs)
+    found = import_checkpoint(given.source, given.target, voxel_m=given.voxel_m, inputs=given.inputs, what=given.what)
     print(
         f"wrote {given.target}: {found.arch or 'adapter'}, D = {found.dimension}, {found.num_parameters:,} parameters"
     )
+    if found.remark:
+        print(found.remark)
     return 0
 
 

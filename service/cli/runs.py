@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from service.cli import run_table
+from service.cli import pictures, run_table
 from service.cli.console import first, shell, show_json, show_pairs
 from service.cli.datasets import Json, Limit
 from service.cli.watching import POLL_S, follow
 
 app = typer.Typer(no_args_is_help=True, help="Runs: one stage each.")
+app.command("picture")(pictures.picture)
 
 RunId = Annotated[str, typer.Argument(help="A run's id.")]
 

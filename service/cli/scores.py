@@ -13,6 +13,7 @@ TITLES: Mapping[str, str] = {
     "2d_filtered": "2D projection, filtered by scene-level labels",
     "ours": "3D network, no image (ours)",
     "supervised": "3D network, trained on the ground truth",
+    "published": "3D network, published checkpoint",
 }
 """Name of a prediction in the recipes -> how it is called in tables."""
 

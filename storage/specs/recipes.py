@@ -1,8 +1,9 @@
 """Whole experiments as named functions: each builds the runs of one experiment on one dataset.
 
 `3dss-vlg` is the paper's method, `ablation-a` to `ablation-c` are the other rows of its Table 3, `cam` the conventional
-baseline of its Fig. 1a, `supervised` the upper bound. Sizes and optimisers come from `storage.specs.presets`; overrides
-change single fields: `{"distill.training.optimiser.epochs": 5}` sets that field of the run named `distill`.
+baseline of its Fig. 1a, `supervised` the upper bound, `published` somebody else's network. Sizes and optimisers come
+from `storage.specs.presets`; overrides change single fields: `{"distill.training.optimiser.epochs": 5}` sets that field
+of the run named `distill`.
 """
 
 from __future__ import annotations
@@ -73,11 +74,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
         PlannedRun("distill", presets.distill(request), {**LIFTED, "adapter": OutputRef("specialize", "adapter")}),
         _predicted(request, "distill"),
         _evaluated(request, predictions),
-        PlannedRun(
-            "report",
-            stages.Report(splits=request.held_out),
-            {"scenes": SCENES, "ground_truth": TRUTH, **predictions},
-        ),
+        _reported(request, predictions),
     ]
 
 
@@ -130,6 +127,24 @@ def supervised(request: Request) -> list[PlannedRun]:
     ]
 
 
+def published(request: Request) -> list[PlannedRun]:
+    """A checkpoint of OpenScene's or 3DSS-VLG's trainers on the held-out scenes; nothing is trained, no picture read.
+
+    The file lies under VLGLAB_WEIGHTS and is named by an override, and so is the text encoder that it was trained
+    towards: `vlglab experiments submit published --dataset scannet --set import_checkpoint.weights=FILE --set
+    embed_labels.encoder.name=clip`; OpenScene's networks also take `--set import_checkpoint.colours=ones`.
+    """
+    points_alone = replace(request, pictures=False)
+    predictions = {"predictions.published": OutputRef("predict", "labels")}
+    return [
+        *_lifted(points_alone),
+        PlannedRun("import_checkpoint", stages.ImportCheckpoint(), {"text_embeddings": TEXT}),
+        _predicted(points_alone, "import_checkpoint"),
+        _evaluated(points_alone, predictions),
+        _reported(points_alone, predictions),
+    ]
+
+
 RECIPES: Mapping[str, Callable[[Request], list[PlannedRun]]] = {
     "3dss-vlg": three_dss_vlg,
     "ablation-a": ablation_a,
@@ -137,10 +152,11 @@ RECIPES: Mapping[str, Callable[[Request], list[PlannedRun]]] = {
     "ablation-c": ablation_c,
     "cam": cam,
     "supervised": supervised,
+    "published": published,
 }
 """Recipe name -> the function that builds it."""
 
-WITHOUT_PICTURES = ("cam", "supervised")
+WITHOUT_PICTURES = ("cam", "supervised", "published")
 """Recipes that plain point clouds are enough for."""
 
 
@@ -178,6 +194,12 @@ def _evaluated(request: Request, predictions: Mapping[str, OutputRef]) -> Planne
     if request.pictures:
         inputs["coverage"] = EMBEDDINGS
     return PlannedRun("evaluate", stages.Evaluate(splits=request.held_out), inputs)
+
+
+def _reported(request: Request, predictions: Mapping[str, OutputRef]) -> PlannedRun:
+    """Pictures of predictions of the held-out scenes."""
+    inputs = {"scenes": SCENES, "ground_truth": TRUTH, **predictions}
+    return PlannedRun("report", stages.Report(splits=request.held_out), inputs)
 
 
 def _overridden(runs: Sequence[PlannedRun], overrides: Mapping[str, Any]) -> list[PlannedRun]:

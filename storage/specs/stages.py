@@ -25,11 +25,15 @@ from storage.specs.parts import (
     StepSchedule,
     TextEncoder,
     Training,
+    WeightsName,
 )
 from storage.specs.spec import ArtifactKind, Port, StageSpec
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
+InputFeatures = Literal["plus_half", "signed", "ones"]
+"""What a network is fed of a voxel's colour c in 0..1: `plus_half` c + 0.5, as networks trained here see it; `signed`
+2c - 1, as 3DSS-VLG's; `ones` three ones and no colour, as OpenScene's."""
 
 
 class Ingest(StageSpec):
@@ -177,6 +181,24 @@ class Supervise(StageSpec):
     seed: Seed = 0
 
 
+class ImportCheckpoint(StageSpec):
+    """Publishes a network that OpenScene's or 3DSS-VLG's trainers saved; `predict` takes it like a trained one."""
+
+    external: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {"text_embeddings": Port("text_embeddings", required=False)}
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
+
+    stage: Literal["import_checkpoint"] = "import_checkpoint"
+    weights: WeightsName = Field("network.pth", description="The checkpoint's file under VLGLAB_WEIGHTS.")
+    voxel_m: PositiveFloat = Field(0.02, description="Edge of the voxels that it was trained on; no file says it.")
+    colours: InputFeatures = Field(
+        "signed",
+        description="What it saw of a colour c in 0..1: 'signed' 2c - 1 (3DSS-VLG), 'ones' no colour (OpenScene), "
+        "'plus_half' c + 0.5 (networks trained here).",
+    )
+    engine: Literal["torch", "minkowski"] = Field("torch", description="What it shall run on.")
+
+
 class Predict(StageSpec):
     """Segments scenes by the 3D network and text alone (section 3.4)."""
 
@@ -214,6 +236,7 @@ class Evaluate(StageSpec):
 class Report(StageSpec):
     """Draws the four-panel picture and writes coloured point clouds (Fig. 4)."""
 
+    algorithm: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, Port]] = {
         "scenes": Port("scenes"),
         "ground_truth": Port("ground_truth"),
@@ -223,7 +246,7 @@ class Report(StageSpec):
 
     stage: Literal["report"] = "report"
     splits: Splits = ("test",)
-    max_scenes: int = Field(3, ge=1, le=1000, description="Rooms drawn, the first ones by name.")
+    max_scenes: int = Field(3, ge=1, le=1000, description="Rooms drawn, the first ones that every prediction has.")
     submission: str | None = Field(
         None, description="Prediction to write as files for ScanNet's test server: every scene, a NYU40 id a point."
     )
@@ -238,6 +261,7 @@ AnyStage = Annotated[
     | Specialize
     | Distill
     | Supervise
+    | ImportCheckpoint
     | Predict
     | Evaluate
     | Report,
@@ -248,7 +272,8 @@ AnyStage = Annotated[
 STAGES: dict[str, type[StageSpec]] = {
     str(m.model_fields["stage"].default): m
     for m in (
-        Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, Predict, Evaluate, Report,
+        Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, ImportCheckpoint, Predict,
+        Evaluate, Report,
     )
 }  # fmt: skip
 """Stage name -> its spec, in the order of a scene's path."""

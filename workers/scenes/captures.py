@@ -26,6 +26,7 @@ F64 = NDArray[np.float64]
 IMAGES = (".jpg", ".jpeg", ".png")
 COLOUR_K, DEPTH_K = "intrinsic/intrinsic_color.txt", "intrinsic/intrinsic_depth.txt"
 
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """Names of the files of one scene, relative to the dataset's folder."""

@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import WHOLE, PartReader, PartWriter, scene_of
-from storage.errors import SpecInvalid
+from storage.errors import NotFound, SpecInvalid
 from storage.labels import IGNORE, NYU40_TO_SCANNET20, LabelSet, label_set
 from storage.specs.stages import Report
 from workers import figures
 from workers.context import Context, Pace, check_order
 
-TITLES = {"2d_text": "2D projection", "2d_filtered": "2D projection, filtered", "ours": "Ours (3D, no image)"}
-"""What the predictions of the recipe `3dss-vlg` are called in pictures; any other keeps its name."""
+TITLES = {
+    "2d_text": "2D projection",
+    "2d_filtered": "2D projection, filtered",
+    "ours": "Ours (3D, no image)",
+    "3d": "3D network (no image)",
+    "published": "Published network (no image)",
+}
+"""What the predictions of recipes and of `vlglab runs picture` are called in pictures; any other keeps its name."""
 SHOWN = ("2d_text", "ours")
 """Predictions that get a panel where there are more than two; every prediction gets its PLY files."""
 PICTURE = "segmentation.png"
@@ -28,30 +34,57 @@ def run(context: Context) -> None:
     """Publishes `figures`: `segmentation.png`, `<scene>_<what>.ply`, and where asked `<scene>.txt` for a test server.
 
     Raises:
-        SpecInvalid: a submission of an unknown prediction, or of another label set than ScanNet-20.
+        NotFound: no scene of the splits is in every prediction.
+        SpecInvalid: predictions of other classes than the scenes'; a submission of an unknown prediction, or of another
+            label set than ScanNet-20.
     """
     spec = context.spec
     assert isinstance(spec, Report)
     names = sorted(context.named("predictions"), key=list(TITLES).index if _known(context) else None)
-    shown = [name for name in names if name in SHOWN] or names[:3]
-    scenes = context.scenes("scenes", spec.splits)[: spec.max_scenes]
+    shown = names if len(names) < 3 else [name for name in names if name in SHOWN] or names[:3]
+    scenes = _drawn_scenes(context, spec)
     classes = label_set(context.artifact("scenes").attributes["label_set"])
     has_truth = any(scene in context.artifact("ground_truth").scenes for scene in scenes)
+    columns = ["input", *(["ground_truth"] if has_truth else []), *shown]
     pace = Pace(context.reporter, "scene", len(scenes))
     rows: list[Pictures] = []
     seen: set[int] = set()
     with context.scene_part("figures", WHOLE, context.input_keys()) as part:
         if part is not None:
             for scene in scenes:
-                rows.append(_draw(context, scene, names, shown, classes, part, seen))
+                rows.append(_draw(context, scene, names, columns, classes, part, seen))
                 pace.advance()
             if spec.submission is not None:
                 _submit(context, spec.submission, part)
-            titles = ["Input", *(["Ground truth"] if has_truth else []), *(TITLES.get(n, n) for n in shown)]
+            titles = [{"input": "Input", "ground_truth": "Ground truth", **TITLES}.get(what, what) for what in columns]
             legend = [classes.classes[k] for k in sorted(seen)]
             figures.panels(rows, titles, legend, classes).save(part.path(PICTURE))
             part.set(scenes=scenes, predictions=names)
     context.publish("figures", scenes=scenes, picture=PICTURE)
+
+
+def _drawn_scenes(context: Context, spec: Report) -> list[str]:
+    """The first scenes of the splits that every prediction has.
+
+    Raises:
+        NotFound: there is none.
+        SpecInvalid: a prediction is of other classes than the scenes.
+    """
+    predictions, of_scenes = context.named("predictions"), context.artifact("scenes").attributes["label_set"]
+    for name, manifest in predictions.items():
+        if manifest.attributes["label_set"] != of_scenes:
+            raise SpecInvalid(
+                f"the prediction {name!r} is in the classes of {manifest.attributes['label_set']}, the scenes are of "
+                f"{of_scenes}; predict with text embeddings of {of_scenes}"
+            )
+    of_splits = context.scenes("scenes", spec.splits)
+    scenes = [scene for scene in of_splits if all(scene_of(one, scene) is not None for one in predictions.values())]
+    if not scenes:
+        raise NotFound(
+            f"none of the {len(of_splits)} scenes in the splits {', '.join(spec.splits)} is in every prediction "
+            f"({', '.join(predictions)}); predict these splits, or draw another one"
+        )
+    return scenes[: spec.max_scenes]
 
 
 def _submit(context: Context, name: str, part: PartWriter) -> None:
@@ -79,24 +112,26 @@ def _draw(
     context: Context,
     scene: str,
     names: list[str],
-    shown: list[str],
+    columns: list[str],
     classes: LabelSet,
     part: PartWriter,
     seen: set[int],
 ) -> Pictures:
-    """One scene's panels; writes its PLY files and adds the classes that appear to `seen`."""
+    """One scene's panels, blank where it has no ground truth; writes its PLY files; adds its classes to `seen`."""
     scene_part = context.open(context.artifact("scenes"), scene)
     points, colours = scene_part.array("points"), scene_part.array("colours")
     layers = {"input": colours}
     for what, labels in _labels(context, scene, scene_part, names).items():
         layers[what] = figures.colour_labels(labels, classes)
-        if what == "ground_truth" or what in shown:
+        if what in columns:
             seen.update(int(k) for k in np.unique(labels) if k != IGNORE)
     for what, layer in layers.items():
         figures.write_ply(part.path(f"{scene}_{what}.ply"), points, layer)
     inside = figures.cut_open(points)
-    drawn = [what for what in ("input", "ground_truth", *shown) if what in layers]
-    return scene, [figures.draw_cloud(points[inside], layers[what][inside]) for what in drawn]
+    blank = figures.draw_cloud(points[:0], colours[:0])
+    return scene, [
+        figures.draw_cloud(points[inside], layers[what][inside]) if what in layers else blank for what in columns
+    ]
 
 
 def _labels(context: Context, scene: str, scene_part: PartReader, names: list[str]) -> dict[str, NDArray[np.int16]]:

@@ -22,6 +22,7 @@ MODULES: Mapping[str, str] = {
     "specialize": "workers.stages.specialize",
     "distill": "workers.stages.distill",
     "supervise": "workers.stages.supervise",
+    "import_checkpoint": "workers.stages.import_checkpoint",
     "predict": "workers.stages.predict",
     "evaluate": "workers.stages.evaluate",
     "report": "workers.stages.report",

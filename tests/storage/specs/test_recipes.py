@@ -8,6 +8,7 @@ import pytest
 
 from storage.errors import SpecInvalid, UnknownName
 from storage.specs import recipes, stages
+from storage.specs.plans import OutputRef
 from storage.specs.presets import Request
 from storage.specs.recipes import build
 from workers.learning.schedules import learning_rate
@@ -15,9 +16,9 @@ from workers.learning.schedules import learning_rate
 OFFICES = Request("offices", "s3dis13", ("train", "test"), "demo")
 
 
-def test_the_method_runs_every_stage_but_inspection_and_the_supervised_one() -> None:
+def test_the_method_runs_every_stage_but_inspection_import_and_the_supervised_one() -> None:
     runs = build("3dss-vlg", OFFICES)
-    assert {run.spec.stage for run in runs} == set(stages.STAGES) - {"inspect", "supervise"}
+    assert {run.spec.stage for run in runs} == set(stages.STAGES) - {"inspect", "supervise", "import_checkpoint"}
 
 
 def test_no_run_of_the_method_but_evaluation_and_report_is_given_ground_truth() -> None:
@@ -74,7 +75,7 @@ def test_point_clouds_without_pictures_take_the_recipes_that_need_none() -> None
     for name in recipes.WITHOUT_PICTURES:
         runs = {run.name: run for run in build(name, clouds)}
         assert "extract" not in runs and "coverage" not in runs["evaluate"].inputs
-    with pytest.raises(SpecInvalid, match="has none; it can take: cam, supervised"):
+    with pytest.raises(SpecInvalid, match="has none; it can take: cam, supervised, published"):
         build("3dss-vlg", clouds)
 
 
@@ -83,7 +84,9 @@ def test_unknown_recipes_and_presets_get_the_nearest() -> None:
         build("3dss", OFFICES)
     with pytest.raises(UnknownName, match="demo"):
         build("3dss-vlg", Request("offices", "s3dis13", ("train",), "dmo"))
-    assert {"3dss-vlg", "ablation-a", "ablation-b", "ablation-c", "cam", "supervised"} == set(recipes.RECIPES)
+    assert {"3dss-vlg", "ablation-a", "ablation-b", "ablation-c", "cam", "supervised", "published"} == set(
+        recipes.RECIPES
+    )
 
 
 def test_the_rows_of_table_3_differ_in_guidance_filtering_and_specialisation_alone() -> None:
@@ -97,6 +100,17 @@ def test_the_rows_of_table_3_differ_in_guidance_filtering_and_specialisation_alo
     assert rows["ablation-b"]["distill"].spec == rows["3dss-vlg"]["distill"].spec
     for name in recipes.RECIPES:
         assert rows[name]["predict"].spec == rows["3dss-vlg"]["predict"].spec
+
+
+def test_a_published_checkpoint_is_named_by_an_override_and_trains_nothing() -> None:
+    runs = {run.name: run for run in build("published", OFFICES, {"import_checkpoint.weights": "mink18.pth.tar"})}
+    assert list(runs) == ["ingest", "embed_labels", "import_checkpoint", "predict", "evaluate", "report"]
+    spec = runs["import_checkpoint"].spec
+    assert isinstance(spec, stages.ImportCheckpoint) and spec.weights == "mink18.pth.tar"
+    assert runs["predict"].inputs["network"] == OutputRef("import_checkpoint", "network")
+    for path in ("../mink18.pth", "/mink18.pth", "", ".hidden"):
+        with pytest.raises(SpecInvalid, match="weights"):
+            build("published", OFFICES, {"import_checkpoint.weights": path})
 
 
 def test_class_activation_maps_are_given_no_picture_and_no_point_s_label() -> None:

@@ -15,6 +15,7 @@ from storage.errors import InvalidInput, StoreCorrupt
 from storage.specs.parts import Adapter as AdapterSpec
 from storage.specs.parts import Network
 from tests.oracles import minkowski_names
+from workers.__main__ import main
 from workers.nets import checkpoints
 from workers.nets.adapter import make_adapter
 from workers.nets.minkunet import MinkUNet
@@ -193,7 +194,7 @@ def test_networks_of_other_widths_and_other_networks_are_refused(tmp_path: Path)
 
 def test_what_lacks_the_prefix_of_the_others_is_surplus(tmp_path: Path) -> None:
     named = {f"net3d.{name}": value for name, value in state_of().items()}
-    assert "adapter.0.weight is surplus" in refusal(tmp_path, {**named, "adapter.0.weight": torch.zeros(4, 16)}, "")
+    assert "decoder.0.weight is surplus" in refusal(tmp_path, {**named, "decoder.0.weight": torch.zeros(4, 16)}, "")
     twice = {**named, "bn0.bn.bias": torch.zeros(32)}
     assert "with and without the prefix" in refusal(tmp_path, twice, "")
 
@@ -266,6 +267,68 @@ def test_wrong_adapters_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidInput, match="not an MLP"):
         export_checkpoint(tmp_path / "t", tmp_path / "out.pth", "", what="adapter")
+
+
+def both(adapter: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A network, and the state of a model that holds it and an adapter, as 3DSS-VLG's trainer saves it."""
+    network = state_of(bias=False)
+    named = {f"net3d.{name}": value for name, value in network.items()}
+    return network, {**named, **{f"adapter.{name}": value for name, value in adapter.items()}}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_of_a_file_with_network_and_adapter_one_is_taken_and_the_other_named(tmp_path: Path, prefix: str) -> None:
+    adapter = published_adapter()
+    network, state = both(adapter)
+    source = as_the_trainer_saves(tmp_path / "both.pth", state, prefix)
+    found = import_checkpoint(source, tmp_path / "ours")
+    assert (found.what, found.arch, found.prefix, found.head_bias) == (
+        "network",
+        "MinkUNet14A",
+        f"{prefix}net3d.",
+        False,
+    )
+    assert found.left_out == tuple(f"{prefix}adapter.{name}" for name in adapter)
+    assert found.num_parameters == sum(
+        math.prod(s) for n, s in minkowski_names.parameters("MinkUNet14A", 3, D).items() if n != "final.bias"
+    )
+    tensors, _ = checkpoints.load(tmp_path / "ours", expected="network")
+    assert set(tensors) == {*network, "final.bias"}
+    assert all(torch.equal(tensors[name], value) for name, value in network.items())
+    other = import_checkpoint(source, tmp_path / "adapter", what="adapter")
+    assert (other.what, other.prefix, other.dimension, other.hidden) == ("adapter", f"{prefix}adapter.", D, 4)
+    assert len(other.left_out) == len(network) and "net3d" in other.remark
+    taken, _ = checkpoints.load(tmp_path / "adapter", expected="adapter")
+    assert torch.equal(taken["mlp.1.bias"], adapter["fc.1.bias"])
+
+
+def test_an_adapter_of_another_form_is_in_nobody_s_way_until_it_is_asked_for(tmp_path: Path) -> None:
+    _, state = both({"layers.0.weight": torch.zeros(4, D)})
+    source = as_the_trainer_saves(tmp_path / "both.pth", state, "")
+    found = import_checkpoint(source, tmp_path / "ours")
+    assert found.left_out == ("adapter.layers.0.weight",)
+    assert "left out 1 tensors of the adapter in the same file: adapter.layers.0.weight" in found.remark
+    with pytest.raises(InvalidInput, match=r"both\.pth.*layers\.0\.weight is surplus"):
+        import_checkpoint(source, tmp_path / "adapter", what="adapter")
+    assert import_checkpoint(as_the_trainer_saves(tmp_path / "a.pth", state_of()), tmp_path / "b").remark == ""
+
+
+def test_a_part_that_the_file_does_not_hold_is_an_error(tmp_path: Path) -> None:
+    network = as_the_trainer_saves(tmp_path / "network.pth", state_of())
+    with pytest.raises(InvalidInput, match=r"network\.pth: got a checkpoint of the network alone"):
+        import_checkpoint(network, tmp_path / "ours", what="adapter")
+    torch.save(published_adapter(), tmp_path / "adapter.pth")
+    with pytest.raises(InvalidInput, match=r"adapter\.pth: got a checkpoint of the adapter alone"):
+        import_checkpoint(tmp_path / "adapter.pth", tmp_path / "ours", what="network")
+
+
+def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = as_the_trainer_saves(tmp_path / "both.pth", both(published_adapter())[1], "")
+    assert main(["checkpoint", "import", str(source), str(tmp_path / "ours")]) == 0
+    said = capsys.readouterr().out
+    assert "MinkUNet14A, D = 16" in said and "left out 3 tensors of the adapter" in said and "adapter.fc.1.bias" in said
+    assert main(["checkpoint", "import", str(source), str(tmp_path / "ours"), "--what", "adapter"]) == 0
+    assert "adapter, D = 16" in capsys.readouterr().out
 
 
 def test_exports_that_cannot_be(tmp_path: Path) -> None:

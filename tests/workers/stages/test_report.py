@@ -1,0 +1,89 @@
+"""The report of any predictions: which panels it draws, of which scenes, and what it refuses to draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.artifacts.store import ArtifactManifest, PartReader
+from storage.errors import NotFound, SpecInvalid
+from storage.specs import stages
+from tests.workers.stages import boxes as made
+from workers import figures, trial
+
+BOTH = ("train", "test")
+
+
+def labelled(world: made.World, *, filtering: bool = False, splits: tuple[str, ...] = BOTH) -> ArtifactManifest:
+    inputs = {name: world.artifacts[name] for name in ("scenes", "embeddings", "text_embeddings")}
+    spec = stages.parse({"stage": "pseudo_label", "filtering": filtering, "splits": splits})
+    return trial.run_stage(spec, world.store, inputs).artifacts["labels"]
+
+
+def reported(world: made.World, predictions: dict[str, ArtifactManifest], **fields: object) -> PartReader:
+    inputs = {name: world.artifacts[name] for name in ("scenes", "ground_truth")}
+    inputs |= {f"predictions.{name}": labels for name, labels in predictions.items()}
+    spec = stages.parse({"stage": "report", **fields})
+    figures_made = trial.run_stage(spec, world.store, inputs).artifacts["figures"]
+    part = world.store.part(figures_made.parts[0].key)
+    assert part is not None
+    return part
+
+
+def panels(part: PartReader) -> np.ndarray:
+    """(rows, columns, height, width, 3) the panels of the picture, without titles and legend."""
+    width, height = figures.PANEL
+    with Image.open(Path(part.file("segmentation.png"))) as image:
+        sheet = np.asarray(image)[34:-40]
+    return sheet.reshape(-1, height, sheet.shape[1] // width, width, 3).transpose(0, 2, 1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [(("3d",), 3), (("2d_text", "3d"), 4), (("2d_text", "2d_filtered"), 4), (("2d_text", "2d_filtered", "ours"), 4)],
+)
+def test_one_or_two_predictions_are_all_shown_and_of_three_those_of_the_paper(
+    world: made.World, names: tuple[str, ...], columns: int
+) -> None:
+    labels = labelled(world)
+    part = reported(world, dict.fromkeys(names, labels))
+    assert panels(part).shape[:2] == (1, columns)
+    clouds = {name for name in part.files() if name.endswith(".ply")}
+    assert clouds == {f"room_c_{what}.ply" for what in ("input", "ground_truth", *names)}
+
+
+def test_scenes_that_one_prediction_lacks_are_not_drawn(world: made.World) -> None:
+    one, other = labelled(world), labelled(world, filtering=True, splits=("train",))
+    part = reported(world, {"2d_text": one, "2d_filtered": other}, splits=BOTH)
+    assert part.attributes["scenes"] == ["room_a", "room_b"]
+    assert panels(part).shape[:2] == (2, 4)
+    with pytest.raises(NotFound, match="none of the 1 scenes in the splits test is in every prediction"):
+        reported(world, {"2d_text": one, "2d_filtered": other})
+
+
+def test_a_scene_without_ground_truth_has_a_blank_panel_in_its_column(world: made.World) -> None:
+    entry = next(part for part in world.artifacts["ground_truth"].parts if part.scene == "room_b")
+    truth = world.store.part(entry.key)
+    assert truth is not None
+    kept = {"room_b": ({"labels": truth.array("labels")}, dict(truth.attributes))}
+    world.add("ground_truth", "ground_truth", kept, salt="one", label_set="s3dis13")
+    drawn = panels(reported(world, {"3d": labelled(world)}, splits=("train",)))
+    assert drawn.shape[:2] == (2, 3)
+    blank = [[bool((panel[30:] == 255).all()) for panel in row] for row in drawn]
+    assert blank == [[False, True, False], [False, False, False]]
+
+
+def test_predictions_of_other_classes_are_refused(world: made.World) -> None:
+    labels = labelled(world)
+    entries = {part.scene: world.store.part(part.key) for part in labels.parts}
+    parts = {
+        scene: ({name: part.array(name) for name in part.names()}, dict(part.attributes))
+        for scene, part in entries.items()
+        if part is not None
+    }
+    other = world.add("labels", "labels", parts, salt="other", label_set="scannet20")
+    with pytest.raises(SpecInvalid, match="'3d' is in the classes of scannet20, the scenes are of s3dis13"):
+        reported(world, {"3d": other})
