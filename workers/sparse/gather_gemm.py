@@ -57,9 +57,14 @@ class _GatherGemmScatter(torch.autograd.Function):
         context.kernel_map, context.compute = kernel_map, compute
         features, kernel = features_vm.to(compute), kernel_kmn.to(compute)
         out_vn = features_vm.new_empty(kernel_map.num_targets, kernel_kmn.shape[2])
-        for tile in kernel_map.tiles:
-            gathered_pm = features.index_select(0, tile.sources)
-            _add_up(_multiply(gathered_pm, kernel, tile), tile, out_vn)
+        tiles = _tiles(kernel_map, compute)
+        gathered_pm, products_pn = _room(tiles, features, kernel.shape[1]), _products(tiles, features, kernel.shape[2])
+        for tile in tiles:
+            for segment, sources in zip(tile.segments, tile.sources, strict=True):
+                rows_pm = gathered_pm[: segment.end - segment.first]
+                torch.index_select(features, 0, sources, out=rows_pm)
+                torch.mm(rows_pm, kernel[segment.offset], out=products_pn[segment.first : segment.end])
+            _add_up(products_pn, tile, out_vn)
         return out_vn
 
     @staticmethod
@@ -88,24 +93,41 @@ def _gradients(
     turned_knm = kernel_kmn.to(compute).transpose(1, 2)
     features_gradient = torch.empty_like(features_vm) if wants_features else None
     kernel_gradient = torch.zeros_like(kernel_kmn) if wants_kernel else None
-    for tile in back.tiles:
-        gradient_pn = gradient.index_select(0, tile.sources)
+    tiles = _tiles(back, compute)
+    channels_in, channels_out = kernel_kmn.shape[1:]
+    gathered_pn, products_pm = _room(tiles, gradient, channels_out), _products(tiles, gradient, channels_in)
+    gathered_pm = _room(tiles, features, channels_in)
+    for tile in tiles:
+        for segment, sources, targets in zip(tile.segments, tile.sources, tile.targets, strict=True):
+            k, length = segment.offset, segment.end - segment.first
+            gradient_pn = torch.index_select(gradient, 0, sources, out=gathered_pn[:length])
+            if features_gradient is not None:
+                torch.mm(gradient_pn, turned_knm[k], out=products_pm[segment.first : segment.end])
+            if kernel_gradient is not None:
+                gradient_pn[segment.last - segment.first :] = 0
+                features_pm = torch.index_select(features, 0, targets, out=gathered_pm[:length])
+                if compute == kernel_gradient.dtype:
+                    kernel_gradient[k].addmm_(features_pm.t(), gradient_pn)
+                else:
+                    kernel_gradient[k] += features_pm.t() @ gradient_pn
         if features_gradient is not None:
-            _add_up(_multiply(gradient_pn, turned_knm, tile), tile, features_gradient)
-        if kernel_gradient is not None:
-            gradient_pn.index_fill_(0, tile.padding, 0)
-            features_pm = features.index_select(0, tile.targets)
-            for k, first, last in tile.segments:
-                kernel_gradient[k] += features_pm[first:last].t() @ gradient_pn[first:last]
+            _add_up(products_pm, tile, features_gradient)
     return features_gradient, kernel_gradient
 
 
-def _multiply(gathered_pm: Tensor, kernel_kmn: Tensor, tile: Tile) -> Tensor:
-    """(P,N) products of each pair's row with its offset's matrix; a padding's are of no meaning."""
-    products_pn = gathered_pm.new_empty(gathered_pm.shape[0], kernel_kmn.shape[2])
-    for k, first, last in tile.segments:
-        torch.mm(gathered_pm[first:last], kernel_kmn[k], out=products_pn[first:last])
-    return products_pn
+def _tiles(kernel_map: KernelMap, compute: torch.dtype) -> tuple[Tile, ...]:
+    """Padded where torch makes a new kernel for every shape of a product, as it does below float32 on a CPU."""
+    return kernel_map.tiles if compute.itemsize >= 4 else kernel_map.padded_tiles
+
+
+def _room(tiles: tuple[Tile, ...], like: Tensor, channels: int) -> Tensor:
+    """Room for what one offset gathers for a tile, used again and again so that it stays in the cache."""
+    return like.new_empty(max((s.end - s.first for tile in tiles for s in tile.segments), default=0), channels)
+
+
+def _products(tiles: tuple[Tile, ...], like: Tensor, channels: int) -> Tensor:
+    """Room for the products of all pairs of a tile."""
+    return like.new_empty(max(tile.num_pairs for tile in tiles), channels)
 
 
 def _add_up(products_pn: Tensor, tile: Tile, out_vn: Tensor) -> None:

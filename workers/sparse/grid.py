@@ -110,26 +110,21 @@ def pack(coordinates: Tensor) -> Tensor:
 
 
 def _neighbour_map(keys: Tensor, size: int, stride: int) -> KernelMap:
-    """One binary search a column of offsets along z, half of the columns: the mirrored offset has the mirrored map."""
-    reach, volume, num = size // 2, size**3, int(keys.numel())
-    everyone = torch.arange(num, device=keys.device)
-    sources: list[Tensor] = [everyone] * volume
-    targets: list[Tensor] = [everyone] * volume
+    """One binary search a column of offsets along z; the next offset in a column is met here or in the next row."""
+    reach, num = size // 2, int(keys.numel())
+    table = torch.empty((size**3, num), dtype=torch.int32, device=keys.device)
+    none = table.new_full((), -1)
     padded = torch.cat([keys, keys.new_full((1,), _SENTINEL)])
-    for dx in range(reach + 1):
-        for dy in range(-reach if dx else 0, reach + 1):
-            first = 1 if dx == dy == 0 else -reach
-            wanted = keys + stride * ((dx << _SHIFTS[0]) + (dy << _SHIFTS[1]) + first)
-            place = torch.searchsorted(keys, wanted)
-            for dz in range(first, reach + 1):
-                hit = padded[place] == wanted
-                here = hit.nonzero().squeeze(1)
-                there = place[here]
+    for dx in range(-reach, reach + 1):
+        for dy in range(-reach, reach + 1):
+            wanted = keys + stride * ((dx << _SHIFTS[0]) + (dy << _SHIFTS[1]) - reach)
+            place = torch.searchsorted(keys, wanted, out_int32=True)
+            for dz in range(-reach, reach + 1):
+                hit = padded.index_select(0, place) == wanted
                 k = (dx + reach) + size * (dy + reach) + size * size * (dz + reach)
-                sources[k], targets[k] = there, here
-                sources[volume - 1 - k], targets[volume - 1 - k] = here, there
+                torch.where(hit, place, none, out=table[k])
                 place, wanted = place + hit, wanted + stride
-    return KernelMap(tuple(sources), tuple(targets), num, num)
+    return KernelMap(table, num, mirrored=True)
 
 
 def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
@@ -138,6 +133,7 @@ def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:
     parents, parent = torch.unique(keys & ~low, return_inverse=True)
     offset = sum((keys // (stride << shift) & 1) << axis for axis, shift in enumerate(_SHIFTS))
     assert isinstance(offset, Tensor)
-    sources = tuple((offset == k).nonzero().squeeze(1) for k in range(8))
-    targets = tuple(parent[rows] for rows in sources)
-    return SortedGrid(parents, 2 * stride), KernelMap(sources, targets, int(keys.numel()), int(parents.numel()))
+    num = int(keys.numel())
+    table = torch.full((8, int(parents.numel())), -1, dtype=torch.int32, device=keys.device)
+    table[offset, parent] = torch.arange(num, dtype=torch.int32, device=keys.device)
+    return SortedGrid(parents, 2 * stride), KernelMap(table, num)

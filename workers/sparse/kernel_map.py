@@ -1,20 +1,32 @@
 """Which input voxel meets which output voxel under each offset of a kernel, and how that work is cut into tiles.
 
 Knows row numbers only: no coordinates, features or kernels.
+
+Legend of shapes: K offsets, W output rows, P pairs of a tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-_TILE = 16384
-"""Output rows a tile at most: its pairs are gathered at once, so this bounds the memory of a convolution."""
+_TILE = 2048
+"""Output rows a tile at most: what an offset gathers for it, and what it makes of that, stay in a core's cache."""
 _FINE, _COARSE = 16, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The pairs of a tile under one offset: first..last are pairs, last..end is padding."""
+
+    offset: int
+    first: int
+    last: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +35,42 @@ class Tile:
 
     start: int
     stop: int
-    segments: tuple[tuple[int, int, int], ...]
-    """(offset, first pair, last pair + 1, padding included); offsets without a pair are left out."""
-    sources: Tensor
-    """(P,) int64 rows of the input; a padding's is 0."""
-    targets: Tensor
-    """(P,) int64 rows of the output; a padding's is 0."""
-    padding: Tensor
-    """(Q,) int64 the pairs that are padding."""
+    segments: tuple[Segment, ...]
+    """Of ascending offsets, one after the other from 0 to P; offsets without a pair are left out."""
+    sources: tuple[Tensor, ...]
+    """A segment's (end - first,) int32 rows of the input; a padding's is 0."""
+    targets: tuple[Tensor, ...]
+    """A segment's (end - first,) int32 rows of the output; a padding's is 0."""
     by_target: Tensor
-    """(P - Q,) int64 the true pairs by ascending output row, and by offset within one."""
+    """int32 numbers of the true pairs by ascending output row, and by offset within one."""
     bags: Tensor
-    """(stop - start,) int64 where each output row's pairs begin in `by_target`."""
+    """(stop - start,) int32 where each output row's pairs begin in `by_target`."""
+
+    @property
+    def num_pairs(self) -> int:
+        """P, padding included."""
+        return self.segments[-1].end if self.segments else 0
 
 
 @dataclass(frozen=True)
 class KernelMap:
     """The pairs of a kernel. Under one offset a row meets at most one other."""
 
-    sources: tuple[Tensor, ...]
-    """One (P_k,) int64 an offset: rows of the input."""
-    targets: tuple[Tensor, ...]
-    """One (P_k,) int64 an offset: rows of the output, ascending."""
+    table: Tensor
+    """(K,W) int32 the input row that each output row meets under each offset; -1 where there is none."""
     num_sources: int
-    num_targets: int
+    mirrored: bool = False
+    """Whether a row meets another under offset k where that one meets it under offset K - 1 - k."""
 
     @property
+    def num_targets(self) -> int:
+        """W, the number of output rows."""
+        return int(self.table.shape[1])
+
+    @cached_property
     def num_pairs(self) -> int:
         """How many pairs of voxels meet, over all offsets."""
-        return sum(int(rows.numel()) for rows in self.sources)
+        return int((self.table >= 0).sum())
 
     def transposed(self) -> KernelMap:
         """The map of the transposed convolution, made once."""
@@ -59,72 +78,88 @@ class KernelMap:
 
     @cached_property
     def _transposed(self) -> KernelMap:
-        return KernelMap(self.targets, self.sources, self.num_targets, self.num_sources)
+        if self.mirrored:
+            return KernelMap(self.table.flip(0), self.num_targets, mirrored=True)
+        offsets, targets = (self.table >= 0).nonzero(as_tuple=True)
+        turned = self.table.new_full((self.table.shape[0], self.num_sources), -1)
+        turned[offsets, self.table[offsets, targets].long()] = targets.to(turned.dtype)
+        return KernelMap(turned, self.num_targets)
 
     @cached_property
-    def table(self) -> Tensor:
-        """(W, K) int64 the source that each target meets under each offset; num_sources where there is none.
+    def neighbourhoods(self) -> Tensor:
+        """(`padded` W, K) int32: the table by output row, num_sources in place of -1; rows beyond W meet nothing."""
+        by_row = self.table.new_full((padded(self.num_targets), self.table.shape[0]), self.num_sources)
+        by_row[: self.num_targets] = self.or_none(self.table.t())
+        return by_row
 
-        W is `padded` num_targets; rows beyond num_targets meet nothing.
-        """
-        shape = (padded(self.num_targets), len(self.sources))
-        table = torch.full(shape, self.num_sources, dtype=torch.int64, device=self.sources[0].device)
-        for k, (sources, targets) in enumerate(zip(self.sources, self.targets, strict=True)):
-            table[targets, k] = sources
-        return table
+    def or_none(self, rows: Tensor) -> Tensor:
+        """A piece of the table with num_sources, the number of a row of zeros that is appended, in place of -1."""
+        return torch.where(rows < 0, self.num_sources, rows)
 
     @cached_property
     def meetings(self) -> tuple[Tensor, Tensor]:
-        """(num_pairs,) int64 ``source * K + offset`` by ascending target, and (num_targets,) where each one's begin."""
-        volume = len(self.sources)
-        table = self.table[: self.num_targets]
-        there = table < self.num_sources
+        """(num_pairs,) int64 ``source * K + offset`` by ascending target, and (W,) where each one's begin."""
+        by_row = self.table.t().long()
+        volume = by_row.shape[1]
+        there = by_row >= 0
         counts = there.sum(dim=1)
-        places = table * volume + torch.arange(volume, device=table.device)
+        places = by_row * volume + torch.arange(volume, device=by_row.device)
         return places[there], counts.cumsum(0) - counts
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
-        """Tiles that cover the output's rows in order, about equal in size."""
-        num_tiles = max(1, -(-self.num_targets // _TILE))
-        bounds = [self.num_targets * i // num_tiles for i in range(num_tiles + 1)]
-        edges = torch.tensor(bounds, device=self.targets[0].device)
-        cuts = [torch.searchsorted(targets, edges).tolist() for targets in self.targets]
+        """Tiles that cover the output's rows in order, about equal in size, without padding."""
+        return self._tiles(lambda num: num)
+
+    @cached_property
+    def padded_tiles(self) -> tuple[Tile, ...]:
+        """The same with padding, for products whose every new shape is dear."""
+        return self._tiles(lambda num: padded(num, 128))
+
+    def _tiles(self, length_of: Callable[[int], int]) -> tuple[Tile, ...]:
+        volume, num = self.table.shape
+        num_tiles = max(1, -(-num // _TILE))
+        size = -(-num // num_tiles)
+        cells = self.table.new_full((volume, num_tiles * size), -1)
+        cells[:, :num] = self.table
+        cells = cells.view(volume, num_tiles, size).transpose(0, 1).contiguous()
+        counts = (cells >= 0).sum(dim=2).tolist()
         return tuple(
-            self._tile(start, stop, [(cut[i], cut[i + 1]) for cut in cuts])
-            for i, (start, stop) in enumerate(pairwise(bounds))
+            _tile(cells[i, :, : min(size, num - i * size)], i * size, counts[i], length_of)
+            for i in range(num_tiles)
+            if i * size < num
         )
 
-    def _tile(self, start: int, stop: int, ranges: list[tuple[int, int]]) -> Tile:
-        """The tile of output rows start..stop; `ranges` are its pairs, first and last + 1, under each offset."""
-        device = self.targets[0].device
-        table = torch.full((stop - start, len(ranges)), -1, dtype=torch.int64, device=device)
-        sources, targets, padding, segments, at = [], [], [], [], 0
-        for k, (first, last) in enumerate(ranges):
-            if first == last:
-                continue
-            rows, num = self.targets[k][first:last], last - first
-            table[rows - start, k] = torch.arange(at, at + num, device=device)
-            length = padded(num, 128)
-            empty = rows.new_zeros(length - num)
-            sources += [self.sources[k][first:last], empty]
-            targets += [rows, empty]
-            padding.append(torch.arange(at + num, at + length, device=device))
-            segments.append((k, at, at + length))
+
+def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int], int]) -> Tile:
+    """The tile of (K, rows) of the table, which begin at the output row `start`; `counts` are each offset's pairs."""
+    segments, firsts, lengths, at = [], [], [], 0
+    for offset, count in enumerate(counts):
+        firsts.append(at)
+        if count:
+            length = length_of(count)
+            segments.append(Segment(offset, at, at + count, at + length))
+            lengths.append(length)
             at += length
-        there = table >= 0
-        counts = there.sum(dim=1)
-        none = table.new_zeros(0)
-        return Tile(
-            start,
-            stop,
-            tuple(segments),
-            torch.cat(sources) if sources else none,
-            torch.cat(targets) if targets else none,
-            torch.cat(padding) if padding else none,
-            table[there],
-            counts.cumsum(0) - counts,
-        )
+    there = cells >= 0
+    rank = there.cumsum(1, dtype=torch.int32)
+    pairs = rank + cells.new_tensor(firsts)[:, None] - 1
+    rows = there.nonzero(as_tuple=True)[1]
+    sources, targets = cells[there], (rows + start).to(cells.dtype)
+    if at > sources.numel():
+        place = pairs[there].long()
+        sources = cells.new_zeros(at).index_copy_(0, place, sources)
+        targets = cells.new_zeros(at).index_copy_(0, place, targets)
+    counted = there.sum(dim=0, dtype=torch.int32)
+    return Tile(
+        start,
+        start + cells.shape[1],
+        tuple(segments),
+        sources.split(lengths) if lengths else (),
+        targets.split(lengths) if lengths else (),
+        pairs.t()[there.t()],
+        counted.cumsum(0, dtype=torch.int32) - counted,
+    )
 
 
 def padded(num: int, finest: int = _FINE) -> int:

@@ -102,9 +102,9 @@ def product(features_vm: Tensor, kernel_mn: Tensor) -> Tensor:
 
 def _unroll(features: Tensor, kernel_map: KernelMap) -> Tensor:
     """(W, K·C): each target's sources under every offset, zeros where there is none."""
-    table = kernel_map.table
+    rows = kernel_map.neighbourhoods
     and_zeros = torch.cat([features, features.new_zeros(1, features.shape[1])])
-    return and_zeros.index_select(0, table.flatten()).view(table.shape[0], -1)
+    return and_zeros.index_select(0, rows.flatten()).view(rows.shape[0], -1)
 
 
 def _padded_rows(features: Tensor) -> Tensor:
@@ -116,7 +116,6 @@ def _padded_rows(features: Tensor) -> Tensor:
 
 def _roll_up(products: Tensor, kernel_map: KernelMap) -> Tensor:
     """(W, C): the sums over offsets of (V, K·C) products, each at the target that its source meets."""
-    table = kernel_map.table
     places, bags = kernel_map.meetings
-    channels = products.shape[1] // table.shape[1]
+    channels = products.shape[1] // kernel_map.table.shape[0]
     return functional.embedding_bag(places, products.view(-1, channels), bags, mode="sum")

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 
 from workers.sparse.grid import SortedGrid, grid_of
+from workers.sparse.kernel_map import KernelMap
 
 Cell = tuple[int, int, int, int]
 
@@ -48,8 +49,11 @@ def test_neighbours_are_those_of_a_dictionary(cloud: list[Cell], size: int, leve
             for (b, x, y, z), row in row_of.items()
             if (b, x + step[0], y + step[1], z + step[2]) in row_of
         ]
-        got = list(zip(kernel_map.sources[k].tolist(), kernel_map.targets[k].tolist(), strict=True))
+        got = [(source, target) for target, source in enumerate(kernel_map.table[k].tolist()) if source >= 0]
         assert got == sorted(pairs, key=lambda pair: pair[1])
+    if size > 1:
+        written_out = KernelMap(kernel_map.table, kernel_map.num_sources).transposed()
+        assert torch.equal(kernel_map.transposed().table, written_out.table)
 
 
 @given(clouds)
@@ -63,9 +67,8 @@ def test_coarser_grids_are_floors_and_every_voxel_has_one_parent(cloud: list[Cel
         assert at(coarse) == sorted(set(parents))
         assert coarse is grid.coarser()
         met = {}
-        for k in range(8):
-            for source, target in zip(down.sources[k].tolist(), down.targets[k].tolist(), strict=True):
-                met[source] = (k, at(coarse)[target])
+        for k, sources in enumerate(down.table.tolist()):
+            met |= {source: (k, at(coarse)[target]) for target, source in enumerate(sources) if source >= 0}
         for row, cell in enumerate(fine):
             inside = [(cell[axis] - parents[row][axis]) // stride for axis in (1, 2, 3)]
             assert met[row] == (inside[0] + 2 * inside[1] + 4 * inside[2], parents[row])

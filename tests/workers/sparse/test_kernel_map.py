@@ -2,66 +2,73 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from workers.sparse.kernel_map import KernelMap
 
 
 def drawn_map(num: int, seed: int = 0) -> KernelMap:
-    """Five offsets, of which one is nearly full and one is empty."""
+    """Five offsets, of which one is full, one is nearly so and one is empty."""
     generator = torch.Generator().manual_seed(seed)
-    shares = [0.3, 0.95, 1.0, 0.0, 0.02]
-    targets = [(torch.rand(num, generator=generator) < share).nonzero().squeeze(1) for share in shares]
-    sources = [torch.randperm(num, generator=generator)[: len(rows)] for rows in targets]
-    return KernelMap(tuple(sources), tuple(targets), num, num)
+    table = torch.full((5, num), -1, dtype=torch.int32)
+    for k, share in enumerate([0.3, 0.95, 1.0, 0.0, 0.02]):
+        rows = (torch.rand(num, generator=generator) < share).nonzero().squeeze(1)
+        table[k, rows] = torch.randperm(num, generator=generator)[: len(rows)].int()
+    return KernelMap(table, num)
 
 
-@pytest.mark.parametrize("num", [1, 63, 64, 130, 5000, 16385, 40_000])
-def test_tiles_hold_every_pair_once(num: int) -> None:
+def pairs_of(kernel_map: KernelMap) -> list[tuple[int, int, int]]:
+    """(offset, source, target) of every pair."""
+    rows = kernel_map.table.tolist()
+    return [(k, source, target) for k, row in enumerate(rows) for target, source in enumerate(row) if source >= 0]
+
+
+@pytest.mark.parametrize("padding", [False, True], ids=["bare", "padded"])
+@pytest.mark.parametrize("num", [1, 63, 64, 130, 2049, 5000, 16385, 40_000])
+def test_tiles_hold_every_pair_once(num: int, padding: bool) -> None:
     kernel_map = drawn_map(num)
     got: list[tuple[int, int, int]] = []
     rows = 0
-    for tile in kernel_map.tiles:
+    for tile in kernel_map.padded_tiles if padding else kernel_map.tiles:
         assert tile.start == rows < tile.stop
-        rows = tile.stop
-        true_pairs = set(range(len(tile.sources))) - set(tile.padding.tolist())
-        for k, first, last in tile.segments:
-            here = [i for i in range(first, last) if i in true_pairs]
-            assert here, "an offset without a pair has no segment"
-            got += [(k, int(tile.sources[i]), int(tile.targets[i])) for i in here]
+        rows, at = tile.stop, 0
+        for segment, sources, targets in zip(tile.segments, tile.sources, tile.targets, strict=True):
+            assert segment.first == at < segment.last <= segment.end, "an offset without a pair has no segment"
+            at, num_true = segment.end, segment.last - segment.first
+            assert len(sources) == len(targets) == segment.end - segment.first
+            assert padding or num_true == len(sources)
+            assert not sources[num_true:].any()
+            assert not targets[num_true:].any()
+            true = zip(sources[:num_true].tolist(), targets[:num_true].tolist(), strict=True)
+            got += [(segment.offset, *pair) for pair in true]
+        assert at == tile.num_pairs
     assert rows == num
-    expected = [
-        (k, source, target)
-        for k in range(5)
-        for source, target in zip(kernel_map.sources[k].tolist(), kernel_map.targets[k].tolist(), strict=True)
-    ]
-    assert sorted(got) == sorted(expected)
+    assert sorted(got) == sorted(pairs_of(kernel_map))
 
 
 @pytest.mark.parametrize("num", [1, 130, 40_000])
 def test_bags_list_the_pairs_of_each_row_in_the_order_of_their_offsets(num: int) -> None:
     kernel_map = drawn_map(num)
-    for tile in kernel_map.tiles:
-        offset_of = torch.zeros(len(tile.sources), dtype=torch.int64)
-        for k, first, last in tile.segments:
-            offset_of[first:last] = k
+    for tile in (*kernel_map.tiles, *kernel_map.padded_tiles):
+        offset_of: Tensor = torch.cat([torch.full((s.end - s.first,), s.offset) for s in tile.segments])
+        target_of = torch.cat(tile.targets)
         ends = [*tile.bags.tolist()[1:], len(tile.by_target)]
+        assert tile.by_target.unique().numel() == sum(s.last - s.first for s in tile.segments)
         for row, (begin, end) in enumerate(zip(tile.bags.tolist(), ends, strict=True)):
             pairs = tile.by_target[begin:end]
-            assert (tile.targets[pairs] == tile.start + row).all()
+            assert (target_of[pairs] == tile.start + row).all()
             assert offset_of[pairs].tolist() == sorted(set(offset_of[pairs].tolist()))
 
 
-def test_segments_have_few_different_lengths() -> None:
-    lengths = {
-        last - first for num in range(100, 6000, 37) for t in drawn_map(num).tiles for _, first, last in t.segments
-    }
-    assert len(lengths) <= 20
+def test_padded_segments_have_few_different_lengths() -> None:
+    maps = [drawn_map(num) for num in range(100, 6000, 37)]
+    assert len({s.end - s.first for one in maps for tile in one.padded_tiles for s in tile.segments}) <= 20
 
 
 def test_the_transposed_map_swaps_both_ends() -> None:
     kernel_map = drawn_map(300)
     turned = kernel_map.transposed()
-    assert turned.transposed().sources == kernel_map.sources
-    assert (turned.sources, turned.targets) == (kernel_map.targets, kernel_map.sources)
-    assert turned.num_pairs == kernel_map.num_pairs
+    assert sorted(pairs_of(turned)) == sorted((k, target, source) for k, source, target in pairs_of(kernel_map))
+    assert torch.equal(turned.transposed().table, kernel_map.table)
+    assert turned.num_pairs == kernel_map.num_pairs == len(pairs_of(kernel_map))
     assert turned is kernel_map.transposed()

@@ -20,23 +20,18 @@ def down(num: int, parents: int) -> KernelMap:
     for row, pair in enumerate(zip(parent.tolist(), offset.tolist(), strict=True)):
         if key.setdefault(pair, row) == row:
             first.append(row)
-    rows = torch.tensor(first)
-    sources = tuple(rows[offset[rows] == k] for k in range(8))
-    targets = tuple(parent[of] for of in sources)
-    order = [torch.argsort(of) for of in targets]
-    return KernelMap(
-        tuple(of[at] for of, at in zip(sources, order, strict=True)),
-        tuple(of[at] for of, at in zip(targets, order, strict=True)),
-        num,
-        parents,
-    )
+    table = torch.full((8, parents), -1, dtype=torch.int32)
+    for row in first:
+        table[offset[row], parent[row]] = row
+    return KernelMap(table, num)
 
 
 def summed(features: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     """The definition, offset by offset."""
     out = features.new_zeros(kernel_map.num_targets, kernel.shape[2])
-    for k, (sources, targets) in enumerate(zip(kernel_map.sources, kernel_map.targets, strict=True)):
-        out = out.index_add(0, targets, features[sources] @ kernel[k])
+    for k, sources in enumerate(kernel_map.table.long()):
+        targets = (sources >= 0).nonzero().squeeze(1)
+        out = out.index_add(0, targets, features[sources[targets]] @ kernel[k])
     return out
 
 
@@ -47,7 +42,7 @@ MAPS = [drawn_map(1), drawn_map(70), down(90, 20), down(90, 20).transposed(), do
 def test_values_and_gradients_are_those_of_the_sum_over_pairs(kernel_map: KernelMap) -> None:
     torch.manual_seed(1)
     features = torch.randn(kernel_map.num_sources, 5, dtype=torch.float64, requires_grad=True)
-    kernel = torch.randn(len(kernel_map.sources), 5, 7, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(len(kernel_map.table), 5, 7, dtype=torch.float64, requires_grad=True)
     expected = summed(features, kernel, kernel_map)
     got = unrolled_convolution(features, kernel, kernel_map, torch.float64)
     direction = torch.randn_like(expected)
