@@ -17,10 +17,12 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from workers.sparse.kernel_map import KernelMap, Tile
-from workers.sparse.unrolled import unrolled_convolution
+from workers.sparse.unrolled import narrow_convolution, unrolled_convolution
 
 _FEW_CHANNELS = 32
 """Below so many channels in, a product in bfloat16 costs more than it saves."""
+_NARROW = 8
+"""With no more channels in, a tile's whole neighbourhoods are multiplied at once."""
 _FEW_ROWS = 1024
 """Maps with no more rows on their smaller side are multiplied at once, not offset by offset."""
 
@@ -43,6 +45,8 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
     with torch.autocast(device, enabled=False):
         if min(kernel_map.num_sources, kernel_map.num_targets) <= _FEW_ROWS:
             return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
+        if kernel_kmn.shape[1] <= _NARROW:
+            return narrow_convolution(features_vm, kernel_kmn, kernel_map, compute)
         apply: Any = _GatherGemmScatter.apply
         return cast(Tensor, apply(features_vm.contiguous(), kernel_kmn, kernel_map, compute))
 

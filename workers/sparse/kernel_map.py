@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-_TILE = 2048
+TILE = 2048
 """Output rows a tile at most: what an offset gathers for it, and what it makes of that, stay in a core's cache."""
 _FINE, _COARSE = 16, 512
 
@@ -118,7 +118,7 @@ class KernelMap:
 
     def _tiles(self, length_of: Callable[[int], int]) -> tuple[Tile, ...]:
         volume, num = self.table.shape
-        num_tiles = max(1, -(-num // _TILE))
+        num_tiles = max(1, -(-num // TILE))
         size = -(-num // num_tiles)
         cells = self.table.new_full((volume, num_tiles * size), -1)
         cells[:, :num] = self.table
@@ -142,12 +142,11 @@ def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int
             lengths.append(length)
             at += length
     there = cells >= 0
-    rank = there.cumsum(1, dtype=torch.int32)
-    pairs = rank + cells.new_tensor(firsts)[:, None] - 1
-    rows = there.nonzero(as_tuple=True)[1]
-    sources, targets = cells[there], (rows + start).to(cells.dtype)
+    pairs = there.cumsum(1, dtype=torch.int32) + cells.new_tensor(firsts)[:, None] - 1
+    rows = torch.arange(start, start + cells.shape[1], dtype=cells.dtype, device=cells.device)
+    sources, targets = cells.masked_select(there), rows.expand_as(cells).masked_select(there)
     if at > sources.numel():
-        place = pairs[there].long()
+        place = pairs.masked_select(there).long()
         sources = cells.new_zeros(at).index_copy_(0, place, sources)
         targets = cells.new_zeros(at).index_copy_(0, place, targets)
     counted = there.sum(dim=0, dtype=torch.int32)
@@ -155,9 +154,9 @@ def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int
         start,
         start + cells.shape[1],
         tuple(segments),
-        sources.split(lengths) if lengths else (),
-        targets.split(lengths) if lengths else (),
-        pairs.t()[there.t()],
+        torch.split(sources, lengths) if lengths else (),
+        torch.split(targets, lengths) if lengths else (),
+        pairs.t().masked_select(there.t()),
         counted.cumsum(0, dtype=torch.int32) - counted,
     )
 

@@ -9,6 +9,7 @@ Legend of shapes: V rows in, W rows out, K offsets, M channels in, N channels ou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from workers.sparse.kernel_map import KernelMap, padded
+from workers.sparse.kernel_map import TILE, KernelMap, padded
 
 
 def unrolled_convolution(
@@ -92,6 +93,58 @@ class _MultiplyFirst(torch.autograd.Function):
             gradient_mkn = (features.t() @ unrolled).view(channels_in, volume, channels_out)
             kernel_gradient = gradient_mkn.transpose(0, 1).to(gradient_wn.dtype)
         return features_gradient, kernel_gradient, None, None
+
+
+def narrow_convolution(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype) -> Tensor:
+    """The same, a tile of output rows at a time: for many rows of few channels, as a network's first layer has.
+
+    So little is gathered a voxel that its whole neighbourhood, empty places included, costs less than the calls that
+    an offset at a time would take. Nothing that was gathered is kept.
+    """
+    apply: Any = _GatherByTile.apply
+    return cast(Tensor, apply(features_vm, kernel_kmn, kernel_map, compute))
+
+
+class _GatherByTile(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap, compute: torch.dtype
+    ) -> Tensor:
+        features, kernel = features_vm.to(compute), kernel_kmn.to(compute)
+        ctx.save_for_backward(features, kernel)
+        cast(Any, ctx).kernel_map = kernel_map
+        out_wn = features_vm.new_empty(kernel_map.num_targets, kernel_kmn.shape[2])
+        for start, unrolled in _unrolled_tiles(features, kernel_map):
+            out_wn[start : start + len(unrolled)] = unrolled @ kernel.flatten(0, 1)
+        return out_wn
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient_wn: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        context = cast(Any, ctx)
+        features, kernel = context.saved_tensors
+        gradient = gradient_wn.to(kernel.dtype)
+        features_gradient = kernel_gradient = None
+        if context.needs_input_grad[0]:
+            back = context.kernel_map.transposed()
+            features_gradient = _roll_up(gradient @ kernel.flatten(0, 1).t(), back).to(gradient_wn.dtype)
+        if context.needs_input_grad[1]:
+            kernel_gradient = torch.zeros_like(kernel, dtype=gradient_wn.dtype)
+            summed = kernel_gradient.flatten(0, 1)
+            for start, unrolled in _unrolled_tiles(features, context.kernel_map):
+                summed += unrolled.t() @ gradient[start : start + len(unrolled)]
+        return features_gradient, kernel_gradient, None, None
+
+
+def _unrolled_tiles(features: Tensor, kernel_map: KernelMap) -> Iterator[tuple[int, Tensor]]:
+    """Each tile's first output row and its (rows, K·C) neighbourhoods, which the next tile overwrites."""
+    and_zeros = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    volume, num = kernel_map.table.shape
+    room = features.new_empty(min(num, TILE) * volume, features.shape[1])
+    for start in range(0, num, TILE):
+        rows = kernel_map.or_none(kernel_map.table[:, start : start + TILE].t()).flatten()
+        gathered = torch.index_select(and_zeros, 0, rows, out=room[: len(rows)])
+        yield start, gathered.view(len(rows) // volume, -1)
 
 
 def product(features_vm: Tensor, kernel_mn: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.workers.sparse.test_kernel_map import drawn_map
 from workers.sparse.kernel_map import KernelMap, padded
-from workers.sparse.unrolled import product, unrolled_convolution
+from workers.sparse.unrolled import narrow_convolution, product, unrolled_convolution
 
 
 def down(num: int, parents: int) -> KernelMap:
@@ -35,16 +37,26 @@ def summed(features: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     return out
 
 
-MAPS = [drawn_map(1), drawn_map(70), down(90, 20), down(90, 20).transposed(), down(300, 300).transposed()]
+MAPS = [
+    drawn_map(1),
+    drawn_map(70),
+    drawn_map(4500),
+    down(90, 20),
+    down(90, 20).transposed(),
+    down(300, 300).transposed(),
+]
 
 
-@pytest.mark.parametrize("kernel_map", MAPS, ids=["one row", "equal", "down", "up", "sparse up"])
-def test_values_and_gradients_are_those_of_the_sum_over_pairs(kernel_map: KernelMap) -> None:
+@pytest.mark.parametrize("convolution", [unrolled_convolution, narrow_convolution])
+@pytest.mark.parametrize("kernel_map", MAPS, ids=["one row", "equal", "tiles", "down", "up", "sparse up"])
+def test_values_and_gradients_are_those_of_the_sum_over_pairs(
+    kernel_map: KernelMap, convolution: Callable[..., Tensor]
+) -> None:
     torch.manual_seed(1)
     features = torch.randn(kernel_map.num_sources, 5, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(len(kernel_map.table), 5, 7, dtype=torch.float64, requires_grad=True)
     expected = summed(features, kernel, kernel_map)
-    got = unrolled_convolution(features, kernel, kernel_map, torch.float64)
+    got = convolution(features, kernel, kernel_map, torch.float64)
     direction = torch.randn_like(expected)
     torch.testing.assert_close(got, expected)
     for one, other in zip(
