@@ -1,6 +1,6 @@
 """Scores an image encoder as the method meets it: its pixels on the points of rooms of the style it never saw.
 
-    python -m tools.mini_encoder.evaluate
+    python -m tools.mini_encoder.evaluate [--domain homes]
 
 A projection of its own, plain and small, so that the score does not hang on the product's lifting.
 """
@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.labels import S3DIS13
+from storage.specs.parts import Split
 from workers.encoders.encoder import ImageEncoder
 from workers.encoders.mini import MiniEncoder
 from workers.encoders.table_text import TableTextEncoder
 from workers.scenes.rooms.cameras import viewpoints
+from workers.scenes.rooms.domains import DOMAINS, DomainName, domain_named
 from workers.scenes.rooms.render import Camera, View, render_view
 from workers.scenes.rooms.room import make_room
 from workers.scenes.rooms.styles import StyleName
@@ -32,13 +33,13 @@ BORDER = 10
 TOLERANCE = 0.25
 """Share of the depth by which a visible point may lie off the depth map, as in the lifting stage."""
 
-_CLASSES = len(S3DIS13.classes)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Confusion matrices (13,13), truth by prediction, in points; and the pixels that were right, of all."""
+    """Confusion matrices (K,K) over a domain's K classes, truth by prediction: two of points, one of pixels."""
 
+    classes: tuple[str, ...]
+    """Their names."""
     plain: NDArray[np.int64]
     filtered: NDArray[np.int64]
     pixels: NDArray[np.int64]
@@ -47,17 +48,23 @@ class Scores:
 
 
 def score_rooms(
-    encoder: ImageEncoder, style: StyleName = "site", seed: int = 1001, rooms: int = 10, split: str = "test"
+    encoder: ImageEncoder,
+    domain: DomainName = "offices",
+    style: StyleName = "site",
+    seed: int = 1001,
+    rooms: int = 10,
+    split: Split = "test",
 ) -> Scores:
     """Scores of 2D projection, with text alone and filtered by the classes of each room.
 
     The default rooms are of another seed than any demo's, so that choosing an encoder by them tunes nothing to those.
     """
-    text = TableTextEncoder().embed_texts(S3DIS13.classes)
-    confusions = [np.zeros((_CLASSES, _CLASSES), np.int64) for _ in range(3)]
+    classes = domain_named(domain).label_set.classes
+    text = TableTextEncoder().embed_texts(classes)
+    confusions = [np.zeros((len(classes), len(classes)), np.int64) for _ in range(3)]
     covered, seconds = [], 0.0
     for index in range(rooms):
-        room = make_room("offices", style, seed, "test" if split == "test" else "train", index)
+        room = make_room(domain, style, seed, split, index)
         points = sample_surface(room, POINTS, room.rng("points"))
         total, views = np.zeros((POINTS, encoder.dimension), np.float32), np.zeros(POINTS, np.int64)
         for k, camera in enumerate(viewpoints(room, VIEWS, room.rng("cameras"))):
@@ -68,15 +75,16 @@ def score_rooms(
             seconds += time.perf_counter() - started
             total[at] += embedded
             views[at] += 1
-            confusions[2] += _confusion(view.labels[rows, columns], (embedded @ text.T).argmax(1))
+            confusions[2] += _confusion(view.labels[rows, columns], (embedded @ text.T).argmax(1), len(classes))
         seen = views > 0
         covered.append(seen.mean())
         logits = total[seen] @ text.T
         truth = points.labels[seen]
-        confusions[0] += _confusion(truth, logits.argmax(1))
-        logits[:, ~np.isin(np.arange(_CLASSES), points.labels)] = -np.inf
-        confusions[1] += _confusion(truth, logits.argmax(1))
-    return Scores(confusions[0], confusions[1], confusions[2], float(np.mean(covered)), seconds / (rooms * VIEWS))
+        confusions[0] += _confusion(truth, logits.argmax(1), len(classes))
+        logits[:, ~np.isin(np.arange(len(classes)), points.labels)] = -np.inf
+        confusions[1] += _confusion(truth, logits.argmax(1), len(classes))
+    plain, filtered, pixels = confusions
+    return Scores(classes, plain, filtered, pixels, float(np.mean(covered)), seconds / (rooms * VIEWS))
 
 
 def visible(
@@ -106,32 +114,46 @@ def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 def print_scores(scores: Scores) -> None:
     """Prints IoU of each class and their mean, in percent, for pixels, text alone, and filtered projection."""
     columns = [iou(c) * 100 for c in (scores.pixels, scores.plain, scores.filtered)]
-    print(f"{'class':<10}{'pixels':>9}{'text':>9}{'filtered':>10}")
-    for name, *values in zip((*S3DIS13.classes, "mIoU"), *[(*c, np.nanmean(c)) for c in columns], strict=True):
-        print(f"{name:<10}{values[0]:>9.1f}{values[1]:>9.1f}{values[2]:>10.1f}")
+    print(f"{'class':<15}{'pixels':>9}{'text':>9}{'filtered':>10}")
+    for name, *values in zip((*scores.classes, "mIoU"), *[(*c, np.nanmean(c)) for c in columns], strict=True):
+        print(f"{name:<15}{values[0]:>9.1f}{values[1]:>9.1f}{values[2]:>10.1f}")
     accuracy = [np.diag(c).sum() / c.sum() * 100 for c in (scores.pixels, scores.plain, scores.filtered)]
-    print(f"{'accuracy':<10}{accuracy[0]:>9.1f}{accuracy[1]:>9.1f}{accuracy[2]:>10.1f}")
+    print(f"{'accuracy':<15}{accuracy[0]:>9.1f}{accuracy[1]:>9.1f}{accuracy[2]:>10.1f}")
     print(f"covered {scores.covered * 100:.1f} %, {scores.seconds_a_frame:.3f} s a frame")
 
 
-def _confusion(truth: NDArray[np.integer], prediction: NDArray[np.integer]) -> NDArray[np.int64]:
+def print_errors(scores: Scores) -> None:
+    """Prints what text alone takes the points of each class for: the three commonest other classes, in percent."""
+    for name, row in zip(scores.classes, scores.plain, strict=True):
+        others = [k for k in np.argsort(-row, kind="stable") if row[k] and scores.classes[k] != name][:3]
+        if row.sum():
+            taken = ", ".join(f"{scores.classes[k]} {row[k] / row.sum() * 100:.0f} %" for k in others)
+            print(f"{name} taken for {taken or 'nothing else'}")
+
+
+def _confusion(truth: NDArray[np.integer], prediction: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     keep = truth >= 0
-    flat = truth[keep].astype(np.int64) * _CLASSES + prediction[keep]
-    return np.bincount(flat, minlength=_CLASSES**2).reshape(_CLASSES, _CLASSES)
+    flat = truth[keep].astype(np.int64) * classes + prediction[keep]
+    return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 
 def main() -> None:
     """Prints the scores of the shipped encoder, or of another file of weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, help="a file of weights; default the shipped one")
+    parser.add_argument("--domain", choices=tuple(DOMAINS), default="offices")
     parser.add_argument("--style", choices=("site", "studio"), default="site")
     parser.add_argument("--seed", type=int, default=1001)
     parser.add_argument("--rooms", type=int, default=10)
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--errors", action="store_true", help="also what each class is taken for")
     options = parser.parse_args()
     encoder = MiniEncoder(options.threads, path=options.weights)
-    print_scores(score_rooms(encoder, options.style, options.seed, options.rooms, options.split))
+    scores = score_rooms(encoder, options.domain, options.style, options.seed, options.rooms, options.split)
+    print_scores(scores)
+    if options.errors:
+        print_errors(scores)
 
 
 if __name__ == "__main__":
