@@ -59,16 +59,15 @@ class _GatherGemmScatter(torch.autograd.Function):
         ctx.save_for_backward(features_vm, kernel_kmn)
         context = cast(Any, ctx)
         context.kernel_map, context.compute = kernel_map, compute
-        features, kernel = features_vm.to(compute), kernel_kmn.to(compute)
+        features, kernels = features_vm.to(compute), kernel_kmn.to(compute).unbind()
         out_vn = features_vm.new_empty(kernel_map.num_targets, kernel_kmn.shape[2])
         tiles = _tiles(kernel_map, compute)
-        gathered_pm, products_pn = _room(tiles, features, kernel.shape[1]), _products(tiles, features, kernel.shape[2])
+        room_pn = _room(tiles, features, kernel_kmn.shape[2])
         for tile in tiles:
-            for segment, sources in zip(tile.segments, tile.sources, strict=True):
-                rows_pm = gathered_pm[: segment.end - segment.first]
-                torch.index_select(features, 0, sources, out=rows_pm)
-                torch.mm(rows_pm, kernel[segment.offset], out=products_pn[segment.first : segment.end])
-            _add_up(products_pn, tile, out_vn)
+            for segment, products_pn in zip(tile.segments, _cut(room_pn, tile), strict=True):
+                gathered_pm = features.index_select(0, segment.sources)
+                torch.mm(gathered_pm, kernels[segment.offset], out=products_pn)
+            _add_up(room_pn, tile, out_vn)
         return out_vn
 
     @staticmethod
@@ -94,29 +93,28 @@ def _gradients(
     """The gradients of the features and of the kernel, over the tiles of the way back: its targets are the inputs."""
     wants_features, wants_kernel = cast(Any, ctx).needs_input_grad[:2]
     features, gradient = features_vm.to(compute), gradient_vn.to(compute)
-    turned_knm = kernel_kmn.to(compute).transpose(1, 2)
+    turned = kernel_kmn.to(compute).transpose(1, 2).unbind()
     features_gradient = torch.empty_like(features_vm) if wants_features else None
-    kernel_gradient = torch.zeros_like(kernel_kmn) if wants_kernel else None
+    kernel_gradient = torch.zeros_like(kernel_kmn)
+    slices = kernel_gradient.unbind()
     tiles = _tiles(back, compute)
-    channels_in, channels_out = kernel_kmn.shape[1:]
-    gathered_pn, products_pm = _room(tiles, gradient, channels_out), _products(tiles, gradient, channels_in)
-    gathered_pm = _room(tiles, features, channels_in)
+    room_pm = _room(tiles, gradient, kernel_kmn.shape[1])
     for tile in tiles:
-        for segment, sources, targets in zip(tile.segments, tile.sources, tile.targets, strict=True):
-            k, length = segment.offset, segment.end - segment.first
-            gradient_pn = torch.index_select(gradient, 0, sources, out=gathered_pn[:length])
+        for segment, products_pm in zip(tile.segments, _cut(room_pm, tile), strict=True):
+            gradient_pn = gradient.index_select(0, segment.sources)
             if features_gradient is not None:
-                torch.mm(gradient_pn, turned_knm[k], out=products_pm[segment.first : segment.end])
-            if kernel_gradient is not None:
-                gradient_pn[segment.last - segment.first :] = 0
-                features_pm = torch.index_select(features, 0, targets, out=gathered_pm[:length])
+                torch.mm(gradient_pn, turned[segment.offset], out=products_pm)
+            if wants_kernel:
+                if segment.num_true < segment.length:
+                    gradient_pn[segment.num_true :] = 0
+                features_mp = features.index_select(0, segment.targets).t()
                 if compute == kernel_gradient.dtype:
-                    kernel_gradient[k].addmm_(features_pm.t(), gradient_pn)
+                    slices[segment.offset].addmm_(features_mp, gradient_pn)
                 else:
-                    kernel_gradient[k] += features_pm.t() @ gradient_pn
+                    slices[segment.offset].add_(features_mp @ gradient_pn)
         if features_gradient is not None:
-            _add_up(products_pm, tile, features_gradient)
-    return features_gradient, kernel_gradient
+            _add_up(room_pm, tile, features_gradient)
+    return features_gradient, kernel_gradient if wants_kernel else None
 
 
 def _tiles(kernel_map: KernelMap, compute: torch.dtype) -> tuple[Tile, ...]:
@@ -125,13 +123,13 @@ def _tiles(kernel_map: KernelMap, compute: torch.dtype) -> tuple[Tile, ...]:
 
 
 def _room(tiles: tuple[Tile, ...], like: Tensor, channels: int) -> Tensor:
-    """Room for what one offset gathers for a tile, used again and again so that it stays in the cache."""
-    return like.new_empty(max((s.end - s.first for tile in tiles for s in tile.segments), default=0), channels)
+    """Room for the products of all pairs of a tile, used for one tile after the other."""
+    return like.new_empty(max(sum(tile.lengths) for tile in tiles), channels)
 
 
-def _products(tiles: tuple[Tile, ...], like: Tensor, channels: int) -> Tensor:
-    """Room for the products of all pairs of a tile."""
-    return like.new_empty(max(tile.num_pairs for tile in tiles), channels)
+def _cut(room_pc: Tensor, tile: Tile) -> tuple[Tensor, ...]:
+    """The places of a tile's segments in that room."""
+    return torch.split(room_pc[: sum(tile.lengths)], tile.lengths) if tile.lengths else ()
 
 
 def _add_up(products_pn: Tensor, tile: Tile, out_vn: Tensor) -> None:

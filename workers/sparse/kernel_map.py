@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -21,12 +22,19 @@ _FINE, _COARSE = 16, 512
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The pairs of a tile under one offset: first..last are pairs, last..end is padding."""
+    """The pairs of a tile under one offset, of which the first `num_true` are true and the others padding."""
 
     offset: int
-    first: int
-    last: int
-    end: int
+    num_true: int
+    sources: Tensor
+    """(length,) int32 rows of the input; a padding's is 0."""
+    targets: Tensor
+    """(length,) int32 rows of the output; a padding's is 0."""
+
+    @property
+    def length(self) -> int:
+        """How many pairs, padding included."""
+        return int(self.sources.numel())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +44,13 @@ class Tile:
     start: int
     stop: int
     segments: tuple[Segment, ...]
-    """Of ascending offsets, one after the other from 0 to P; offsets without a pair are left out."""
-    sources: tuple[Tensor, ...]
-    """A segment's (end - first,) int32 rows of the input; a padding's is 0."""
-    targets: tuple[Tensor, ...]
-    """A segment's (end - first,) int32 rows of the output; a padding's is 0."""
+    """Of ascending offsets, without those that have no pair; a tile's pairs are numbered through them."""
+    lengths: list[int]
+    """Of the segments."""
     by_target: Tensor
     """int32 numbers of the true pairs by ascending output row, and by offset within one."""
     bags: Tensor
     """(stop - start,) int32 where each output row's pairs begin in `by_target`."""
-
-    @property
-    def num_pairs(self) -> int:
-        """P, padding included."""
-        return self.segments[-1].end if self.segments else 0
 
 
 @dataclass(frozen=True)
@@ -133,29 +134,23 @@ class KernelMap:
 
 def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int], int]) -> Tile:
     """The tile of (K, rows) of the table, which begin at the output row `start`; `counts` are each offset's pairs."""
-    segments, firsts, lengths, at = [], [], [], 0
-    for offset, count in enumerate(counts):
-        firsts.append(at)
-        if count:
-            length = length_of(count)
-            segments.append(Segment(offset, at, at + count, at + length))
-            lengths.append(length)
-            at += length
+    lengths = [length_of(count) if count else 0 for count in counts]
     there = cells >= 0
-    pairs = there.cumsum(1, dtype=torch.int32) + cells.new_tensor(firsts)[:, None] - 1
+    firsts = cells.new_tensor([0, *accumulate(lengths)])[:-1, None]
+    pairs = there.cumsum(1, dtype=torch.int32) + firsts - 1
     rows = torch.arange(start, start + cells.shape[1], dtype=cells.dtype, device=cells.device)
     sources, targets = cells.masked_select(there), rows.expand_as(cells).masked_select(there)
-    if at > sources.numel():
+    if sum(lengths) > sources.numel():
         place = pairs.masked_select(there).long()
-        sources = cells.new_zeros(at).index_copy_(0, place, sources)
-        targets = cells.new_zeros(at).index_copy_(0, place, targets)
+        sources = cells.new_zeros(sum(lengths)).index_copy_(0, place, sources)
+        targets = cells.new_zeros(sum(lengths)).index_copy_(0, place, targets)
+    cut = zip(counts, torch.split(sources, lengths), torch.split(targets, lengths), strict=True)
     counted = there.sum(dim=0, dtype=torch.int32)
     return Tile(
         start,
         start + cells.shape[1],
-        tuple(segments),
-        torch.split(sources, lengths) if lengths else (),
-        torch.split(targets, lengths) if lengths else (),
+        tuple(Segment(k, count, *both) for k, (count, *both) in enumerate(cut) if count),
+        [length for length in lengths if length],
         pairs.t().masked_select(there.t()),
         counted.cumsum(0, dtype=torch.int32) - counted,
     )

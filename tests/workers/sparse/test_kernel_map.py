@@ -31,17 +31,15 @@ def test_tiles_hold_every_pair_once(num: int, padding: bool) -> None:
     rows = 0
     for tile in kernel_map.padded_tiles if padding else kernel_map.tiles:
         assert tile.start == rows < tile.stop
-        rows, at = tile.stop, 0
-        for segment, sources, targets in zip(tile.segments, tile.sources, tile.targets, strict=True):
-            assert segment.first == at < segment.last <= segment.end, "an offset without a pair has no segment"
-            at, num_true = segment.end, segment.last - segment.first
-            assert len(sources) == len(targets) == segment.end - segment.first
-            assert padding or num_true == len(sources)
-            assert not sources[num_true:].any()
-            assert not targets[num_true:].any()
-            true = zip(sources[:num_true].tolist(), targets[:num_true].tolist(), strict=True)
-            got += [(segment.offset, *pair) for pair in true]
-        assert at == tile.num_pairs
+        rows = tile.stop
+        assert tile.lengths == [segment.length for segment in tile.segments]
+        for segment in tile.segments:
+            true, sources, targets = segment.num_true, segment.sources.tolist(), segment.targets.tolist()
+            assert 0 < true <= len(sources) == len(targets), "an offset without a pair has no segment"
+            assert padding or true == len(sources)
+            assert not any(sources[true:])
+            assert not any(targets[true:])
+            got += [(segment.offset, *pair) for pair in zip(sources[:true], targets[:true], strict=True)]
     assert rows == num
     assert sorted(got) == sorted(pairs_of(kernel_map))
 
@@ -50,10 +48,10 @@ def test_tiles_hold_every_pair_once(num: int, padding: bool) -> None:
 def test_bags_list_the_pairs_of_each_row_in_the_order_of_their_offsets(num: int) -> None:
     kernel_map = drawn_map(num)
     for tile in (*kernel_map.tiles, *kernel_map.padded_tiles):
-        offset_of: Tensor = torch.cat([torch.full((s.end - s.first,), s.offset) for s in tile.segments])
-        target_of = torch.cat(tile.targets)
+        offset_of: Tensor = torch.cat([torch.full((s.length,), s.offset) for s in tile.segments])
+        target_of = torch.cat([s.targets for s in tile.segments])
         ends = [*tile.bags.tolist()[1:], len(tile.by_target)]
-        assert tile.by_target.unique().numel() == sum(s.last - s.first for s in tile.segments)
+        assert tile.by_target.unique().numel() == sum(s.num_true for s in tile.segments)
         for row, (begin, end) in enumerate(zip(tile.bags.tolist(), ends, strict=True)):
             pairs = tile.by_target[begin:end]
             assert (target_of[pairs] == tile.start + row).all()
@@ -62,7 +60,7 @@ def test_bags_list_the_pairs_of_each_row_in_the_order_of_their_offsets(num: int)
 
 def test_padded_segments_have_few_different_lengths() -> None:
     maps = [drawn_map(num) for num in range(100, 6000, 37)]
-    assert len({s.end - s.first for one in maps for tile in one.padded_tiles for s in tile.segments}) <= 20
+    assert len({s.length for one in maps for tile in one.padded_tiles for s in tile.segments}) <= 20
 
 
 def test_the_transposed_map_swaps_both_ends() -> None:
