@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-TILE = 2048
+TILE = 4096
 """Output rows a tile at most: what an offset gathers for it, and what it makes of that, stay in a core's cache."""
 _FINE, _COARSE = 16, 512
 
