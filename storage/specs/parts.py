@@ -144,11 +144,17 @@ class Augment(Spec):
     """Random changes of a scene before each training step (as in the authors' code)."""
 
     rotate: bool = Field(False, description="Any angle about the vertical axis.")
+    tilt_deg: float = Field(0.0, ge=0, le=90, description="Largest tilt about each horizontal axis, degrees.")
     flip: Probability = Field(0.5, description="Chance of a mirror along each horizontal axis.")
     scale: float = Field(0.0, ge=0, lt=1, description="Uniform scale within 1 +- this.")
     elastic: bool = Field(True, description="Smooth random displacement at two granularities.")
+    auto_contrast: Probability = Field(
+        0.0, description="Chance that colours are blended with those whose every channel fills 0..1."
+    )
     colour_jitter: float = Field(0.05, ge=0, description="Deviation of gaussian noise on colours in 0..1.")
     colour_shift: float = Field(0.1, ge=0, description="Largest shift of a scene's colours, in 0..1.")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Largest shift of a scene's hue, in turns of the colour wheel.")
+    saturation: Probability = Field(0.0, description="A scene's saturation is multiplied by 1 +- at most this.")
     colour_drop: Probability = Field(0.0, description="Chance that a scene's colours are replaced by grey.")
 
 

@@ -15,6 +15,18 @@ from storage.specs.parts import Augment, Optimiser, PolySchedule, Split, StepSch
 
 PRESETS = ("paper", "authors_code", "demo", "demo-capture")
 
+AUTHORS_AUGMENT = Augment(
+    rotate=True,
+    tilt_deg=180 / 64,
+    flip=0.475,
+    scale=0.1,
+    elastic=False,
+    auto_contrast=0.2,
+    hue=0.5,
+    saturation=0.2,
+)
+"""What the authors' published code does to a training scene (colour shift and jitter are the defaults)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -74,14 +86,15 @@ def _training(request: Request) -> Training:
     """How the 3D network is trained, whatever its target.
 
     The authors' code trains for 100 epochs of batches of 4, each scene 5 times an epoch, and multiplies the stated rate
-    by ten from the second step on.
+    by ten from the second step on. It turns, tilts and scales scenes; it computes an elastic distortion, and then
+    voxelizes the points without it (docs/decisions/0010).
     """
     if request.preset == "paper":
         return Training()
     if request.preset == "authors_code":
         schedule = PolySchedule(first_step_factor=0.1)
         adam = Optimiser(learning_rate=1e-3, schedule=schedule, epochs=100, batch_size=4)
-        return Training(optimiser=adam, repeats=5)
+        return Training(optimiser=adam, repeats=5, augment=AUTHORS_AUGMENT)
     capture = request.preset == "demo-capture"
     return Training(
         optimiser=Optimiser(
