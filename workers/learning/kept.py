@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 
 from storage.artifacts.store import Array, PartReader
 
@@ -12,10 +13,11 @@ BUDGET_BYTES = 1 << 30
 
 @dataclass(slots=True)
 class Kept:
-    """Reads arrays once while the budget lasts. The arrays given out are shared: do not write to them."""
+    """Reads arrays once while the budget lasts, for any number of threads. What it gives is shared: do not write."""
 
     budget_bytes: int = BUDGET_BYTES
     _arrays: dict[tuple[str, str], Array] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def array(self, part: PartReader, name: str) -> Array:
         """One array of a part, from memory where it was kept."""
@@ -23,8 +25,9 @@ class Kept:
         if known is not None:
             return known
         values = part.array(name)
-        if values.nbytes <= self.budget_bytes:
-            values.setflags(write=False)
-            self.budget_bytes -= values.nbytes
-            self._arrays[part.key, name] = values
+        with self._lock:
+            if (part.key, name) not in self._arrays and values.nbytes <= self.budget_bytes:
+                values.setflags(write=False)
+                self.budget_bytes -= values.nbytes
+                self._arrays[part.key, name] = values
         return values

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +17,7 @@ from storage.artifacts.store import WHOLE, PartReader
 from storage.errors import TrainingFailed
 from storage.specs.parts import Augment, Network, Training
 from workers.context import Context
+from workers.learning.ahead import ahead
 from workers.learning.fit import Job, fit
 from workers.learning.kept import Kept
 from workers.learning.precision import compute_dtype
@@ -86,17 +89,17 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     batch_size = min(training.optimiser.batch_size, order_length)
 
     kept = Kept()
+    loaders = 1 if device.type == "cpu" else context.machine.threads
     lower = compute_dtype(training.precision, device) == torch.bfloat16
 
     def batches(epoch: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(order_length) % len(lesson.scenes)
-        for start in range(0, order_length - batch_size + 1, batch_size):
-            chosen = [
-                _sample(context, lesson, lesson.scenes[scene], (epoch, start + i), kept)
-                for i, scene in enumerate(order[start : start + batch_size])
-            ]
-            scenes = tuple(lesson.scenes[i] for i in order[start : start + batch_size])
-            yield replace(collate(chosen, device), scenes=scenes)
+        used = [lesson.scenes[scene] for scene in order[: order_length - order_length % batch_size]]
+        makes = [partial(_sample, context, lesson, scene, (epoch, place), kept) for place, scene in enumerate(used)]
+        samples = ahead(makes, batch_size, loaders)
+        for start in range(0, len(used), batch_size):
+            chosen = list(islice(samples, batch_size))
+            yield replace(collate(chosen, device), scenes=tuple(used[start : start + batch_size]))
 
     def loss(batch: object) -> Tensor:
         given = cast(Batch, batch)

@@ -24,7 +24,8 @@ _FEW_CHANNELS = 32
 _NARROW = 8
 """With no more channels in, a tile's whole neighbourhoods are multiplied at once."""
 _FEW_ROWS = 1024
-"""Maps with no more rows on their smaller side are multiplied at once, not offset by offset."""
+"""In half precision, maps with no more rows on their smaller side are multiplied at once, not offset by offset: short
+products cost a kernel of their own each. In float32 they do not, and what is multiplied at once is half empty."""
 
 
 def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -43,7 +44,7 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
     cast_down = torch.is_autocast_enabled(device) and kernel_kmn.shape[1] >= _FEW_CHANNELS
     compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
     with torch.autocast(device, enabled=False):
-        if min(kernel_map.num_sources, kernel_map.num_targets) <= _FEW_ROWS:
+        if compute.itemsize < 4 and min(kernel_map.num_sources, kernel_map.num_targets) <= _FEW_ROWS:
             return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
         if kernel_kmn.shape[1] <= _NARROW:
             return narrow_convolution(features_vm, kernel_kmn, kernel_map, compute)
