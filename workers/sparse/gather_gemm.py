@@ -66,8 +66,7 @@ class _GatherGemmScatter(torch.autograd.Function):
         room_pn = _room(tiles, features, kernel_kmn.shape[2])
         for tile in tiles:
             for segment, products_pn in zip(tile.segments, _cut(room_pn, tile), strict=True):
-                gathered_pm = features.index_select(0, segment.sources)
-                torch.mm(gathered_pm, kernels[segment.offset], out=products_pn)
+                torch.mm(segment.sources_of(features), kernels[segment.offset], out=products_pn)
             _add_up(room_pn, tile, out_vn)
         return out_vn
 
@@ -102,13 +101,13 @@ def _gradients(
     room_pm = _room(tiles, gradient, kernel_kmn.shape[1])
     for tile in tiles:
         for segment, products_pm in zip(tile.segments, _cut(room_pm, tile), strict=True):
-            gradient_pn = gradient.index_select(0, segment.sources)
+            gradient_pn = segment.sources_of(gradient)
             if features_gradient is not None:
                 torch.mm(gradient_pn, turned[segment.offset], out=products_pm)
             if wants_kernel:
                 if segment.num_true < segment.length:
                     gradient_pn[segment.num_true :] = 0
-                features_mp = features.index_select(0, segment.targets).t()
+                features_mp = segment.targets_of(features).t()
                 if compute == kernel_gradient.dtype:
                     slices[segment.offset].addmm_(features_mp, gradient_pn)
                 else:

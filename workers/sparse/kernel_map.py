@@ -30,6 +30,16 @@ class Segment:
     """(length,) int32 rows of the input; a padding's is 0."""
     targets: Tensor
     """(length,) int32 rows of the output; a padding's is 0."""
+    same: slice | None = None
+    """The rows, where each meets itself: as under the middle offset of a centred kernel."""
+
+    def sources_of(self, rows: Tensor) -> Tensor:
+        """(length,C) the rows at the sources; those in one piece are not copied."""
+        return rows.index_select(0, self.sources) if self.same is None else rows[self.same]
+
+    def targets_of(self, rows: Tensor) -> Tensor:
+        """(length,C) the rows at the targets."""
+        return rows.index_select(0, self.targets) if self.same is None else rows[self.same]
 
     @property
     def length(self) -> int:
@@ -61,7 +71,8 @@ class KernelMap:
     """(K,W) int32 the input row that each output row meets under each offset; -1 where there is none."""
     num_sources: int
     mirrored: bool = False
-    """Whether a row meets another under offset k where that one meets it under offset K - 1 - k."""
+    """Whether the rows of the output are those of the input, each meets itself under the middle offset, and another
+    under offset k where that one meets it under offset K - 1 - k: what a centred kernel does."""
 
     @property
     def num_targets(self) -> int:
@@ -125,15 +136,24 @@ class KernelMap:
         cells[:, :num] = self.table
         cells = cells.view(volume, num_tiles, size).transpose(0, 1).contiguous()
         counts = (cells >= 0).sum(dim=2).tolist()
+        middle = volume // 2 if self.mirrored else None
         return tuple(
-            _tile(cells[i, :, : min(size, num - i * size)], i * size, counts[i], length_of)
+            _tile(cells[i, :, : min(size, num - i * size)], i * size, counts[i], length_of, middle)
             for i in range(num_tiles)
             if i * size < num
         )
 
 
-def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int], int]) -> Tile:
-    """The tile of (K, rows) of the table, which begin at the output row `start`; `counts` are each offset's pairs."""
+def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int], int], middle: int | None) -> Tile:
+    """The tile of (K, rows) of the table, which begin at the output row `start`.
+
+    Args:
+        cells: (K,rows) of the table.
+        start: its first output row.
+        counts: each offset's pairs.
+        length_of: pairs -> pairs with padding.
+        middle: the offset under which every row meets itself, where there is one.
+    """
     lengths = [length_of(count) if count else 0 for count in counts]
     there = cells >= 0
     firsts = cells.new_tensor([0, *accumulate(lengths)])[:-1, None]
@@ -145,11 +165,17 @@ def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int
         sources = cells.new_zeros(sum(lengths)).index_copy_(0, place, sources)
         targets = cells.new_zeros(sum(lengths)).index_copy_(0, place, targets)
     cut = zip(counts, torch.split(sources, lengths), torch.split(targets, lengths), strict=True)
+    own = slice(start, start + cells.shape[1])
+    unpadded = middle is not None and lengths[middle] == cells.shape[1]
     counted = there.sum(dim=0, dtype=torch.int32)
     return Tile(
         start,
         start + cells.shape[1],
-        tuple(Segment(k, count, *both) for k, (count, *both) in enumerate(cut) if count),
+        tuple(
+            Segment(k, count, one, other, own if unpadded and k == middle else None)
+            for k, (count, one, other) in enumerate(cut)
+            if count
+        ),
         [length for length in lengths if length],
         pairs.t().masked_select(there.t()),
         counted.cumsum(0, dtype=torch.int32) - counted,

@@ -70,3 +70,16 @@ def test_the_transposed_map_swaps_both_ends() -> None:
     assert torch.equal(turned.transposed().table, kernel_map.table)
     assert turned.num_pairs == kernel_map.num_pairs == len(pairs_of(kernel_map))
     assert turned is kernel_map.transposed()
+
+
+def test_only_rows_that_meet_themselves_are_taken_in_one_piece() -> None:
+    num = 9000
+    drawn = drawn_map(num).table
+    table = torch.stack([drawn[0], torch.arange(num, dtype=torch.int32), drawn[2]])
+    rows = torch.randn(num, 3)
+    for centred, mirrored in ((KernelMap(table, num, mirrored=True), True), (KernelMap(table, num), False)):
+        for tile in centred.tiles:
+            for segment in tile.segments:
+                assert (segment.same is not None) == (mirrored and segment.offset == 1)
+                assert torch.equal(segment.sources_of(rows), rows[segment.sources.long()])
+                assert torch.equal(segment.targets_of(rows), rows[segment.targets.long()])
