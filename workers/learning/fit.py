@@ -1,14 +1,12 @@
-"""The one training loop: an optimiser, a schedule, metrics, cancellation, and a checkpoint an epoch to resume from."""
+"""The one training loop: an optimiser, a schedule, metrics, cancellation, and a checkpoint to resume from."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +14,12 @@ from torch import Tensor, nn
 from storage.errors import TrainingFailed
 from storage.specs.parts import Optimiser
 from workers.context import Context
+from workers.learning import resume
 from workers.learning.optimisers import Optimisers
 from workers.learning.schedules import learning_rate
+
+KEEP_EVERY_S = 60.0
+"""A checkpoint to resume from is kept at the end of an epoch, and after a step that ends so long after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,9 @@ class Job:
     model: nn.Module
     optimiser: Optimiser
     batches_per_epoch: int
-    batches: Callable[[int], Iterator[object]]
-    """Epoch -> its batches; what it draws must depend on the epoch alone, so that a resumed run repeats nothing."""
+    batches: Callable[[int, int], Iterator[object]]
+    """(epoch, first) -> its batches from that one on; what they draw must depend on the epoch and their place alone, so
+    that a resumed run repeats nothing, and needs no random state."""
     loss: Callable[[object], Tensor]
     """A batch -> its loss, a scalar that gradients flow from."""
     scenes: Callable[[object], Sequence[str]] = lambda _batch: ()
@@ -36,50 +39,88 @@ class Job:
 
 
 def fit(context: Context, job: Job) -> None:
-    """Trains `job.model` in place; continues after the last epoch that an earlier attempt finished.
+    """Trains `job.model` in place; continues after the last step that an earlier attempt kept.
 
     Records the metrics `loss` and `learning_rate` at every step.
 
     Raises:
-        TrainingFailed: the loss is not finite (names the step and the batch's scenes); an epoch holds no whole step.
-        RunStopped: the run was cancelled or fenced off; the last epoch's checkpoint stays for the next attempt.
+        TrainingFailed: the loss is not finite (names the step and the batch's scenes), or in the end a weight is not
+            (names them); an epoch holds no whole step.
+        RunStopped: the run was cancelled or fenced off; the last checkpoint stays for the next attempt.
     """
     optimisers = Optimisers(job.model, job.optimiser)
-    checkpoint = context.machine.scratch / f"{context.spec.stage}-{context.spec.digest()[:12]}.pt"
-    first = _resume(checkpoint, job.model, optimisers)
-    if first:
-        context.reporter.note(f"resumed after epoch {first} of {job.optimiser.epochs}")
-    together = job.optimiser.accumulate
+    checkpoint = context.machine.scratch / f"{context.spec.stage}-{context.spec.digest()[:12]}.safetensors"
+    together, epochs = job.optimiser.accumulate, job.optimiser.epochs
     steps_per_epoch = job.batches_per_epoch // together
     if not steps_per_epoch:
         raise TrainingFailed(
             f"an epoch has {job.batches_per_epoch} batches, a step takes {together}; lower `accumulate` or `batch_size`"
         )
-    steps = job.optimiser.epochs * steps_per_epoch
+    steps = epochs * steps_per_epoch
+    first = resume.load(checkpoint, job.model, optimisers)
+    if first:
+        context.reporter.note(f"resumed after step {first} of {steps}")
     job.model.train()
-    start, done_before = time.monotonic(), first * steps_per_epoch
-    step = done_before
-    for epoch in range(first, job.optimiser.epochs):
-        for batches in _groups(job.batches(epoch), together):
-            rate = learning_rate(job.optimiser, step, steps)
-            loss = _step(job, optimisers, batches, rate)
-            if not math.isfinite(loss):
-                shown = ", ".join(["", *(scene for batch in batches for scene in job.scenes(batch))])
-                raise TrainingFailed(
-                    f"the loss is {loss} at step {step} of {steps} (epoch {epoch}{shown}); "
-                    f"lower the learning rate from {job.optimiser.learning_rate}"
-                )
-            step += 1
-            context.reporter.metric("loss", step, loss)
-            context.reporter.metric("learning_rate", step, rate)
-            left = (time.monotonic() - start) / (step - done_before) * (steps - step)
-            context.reporter.progress(
-                unit="step", done=step, total=steps, epoch=epoch + 1, epochs=job.optimiser.epochs,
-                loss=round(loss, 4), eta_s=round(left, 1),
-            )  # fmt: skip
-            context.check()
-        _save(checkpoint, epoch + 1, job.model, optimisers)
+    start = kept = time.monotonic()
+    for step in _steps(first, steps, steps_per_epoch, job):
+        loss = _step(job, optimisers, step.batches, learning_rate(job.optimiser, step.number, steps))
+        if not math.isfinite(loss):
+            raise TrainingFailed(_not_finite(job, step, loss, steps))
+        done, now = step.number + 1, time.monotonic()
+        context.reporter.metric("loss", done, loss)
+        context.reporter.metric("learning_rate", done, learning_rate(job.optimiser, step.number, steps))
+        context.reporter.progress(
+            unit="step", done=done, total=steps, epoch=step.epoch + 1, epochs=epochs, loss=round(loss, 4),
+            eta_s=round((now - start) / (done - first) * (steps - done), 1),
+        )  # fmt: skip
+        if done % steps_per_epoch == 0 or now - kept >= KEEP_EVERY_S:
+            resume.save(checkpoint, done, job.model, optimisers)
+            kept = now
+        context.check()
     job.model.eval()
+    check_finite(job.model, job.optimiser)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step to come: its number from 0, its epoch, and its batches."""
+
+    number: int
+    epoch: int
+    batches: list[object]
+
+
+def _steps(first: int, steps: int, steps_per_epoch: int, job: Job) -> Iterator[_Step]:
+    """The steps from `first` on."""
+    together = job.optimiser.accumulate
+    for epoch in range(first // steps_per_epoch, steps // steps_per_epoch):
+        number = max(first, epoch * steps_per_epoch)
+        for batches in _groups(job.batches(epoch, (number - epoch * steps_per_epoch) * together), together):
+            yield _Step(number, epoch, batches)
+            number += 1
+
+
+def _not_finite(job: Job, step: _Step, loss: float, steps: int) -> str:
+    shown = ", ".join(["", *(scene for batch in step.batches for scene in job.scenes(batch))])
+    return (
+        f"the loss is {loss} at step {step.number} of {steps} (epoch {step.epoch}{shown}); "
+        f"lower the learning rate from {job.optimiser.learning_rate}"
+    )
+
+
+def check_finite(model: nn.Module, optimiser: Optimiser) -> None:
+    """Refuses a trained network that would predict nothing.
+
+    Raises:
+        TrainingFailed: a parameter or a running statistic is infinite or not a number; names the first ones.
+    """
+    tensors = model.state_dict()
+    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise TrainingFailed(
+            f"after the last step {len(bad)} of {len(tensors)} tensors are not finite ({', '.join(bad[:3])}, ..); "
+            f"lower the learning rate from {optimiser.learning_rate}"
+        )
 
 
 def _groups(batches: Iterator[object], together: int) -> Iterator[list[object]]:
@@ -100,21 +141,3 @@ def _step(job: Job, optimisers: Optimisers, batches: Sequence[object], rate: flo
         loss.backward()  # type: ignore[no-untyped-call]
     optimisers.step(rate)
     return value
-
-
-def _save(path: Path, epochs: int, model: nn.Module, optimisers: Optimisers) -> None:
-    """Keeps what is needed to go on after this epoch; replaced in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}.new")
-    torch.save({"epochs": epochs, "model": model.state_dict(), "optimisers": optimisers.state()}, new)
-    new.replace(path)
-
-
-def _resume(path: Path, model: nn.Module, optimisers: Optimisers) -> int:
-    """Loads what an earlier attempt kept; returns how many epochs it had finished."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimisers.load(state["optimisers"])
-    return int(state["epochs"])

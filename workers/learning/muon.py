@@ -8,7 +8,6 @@ their (N,N) Gram matrix and multiplies the gradient by the result once. Knows te
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,8 @@ class Muon:
     def __init__(self, kernels: list[nn.Parameter]) -> None:
         """Holds the kernels by reference."""
         self._kernels = kernels
-        self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
+        self.momenta = [torch.zeros_like(kernel) for kernel in kernels]
+        """One a kernel: all that there is to keep of it."""
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -34,22 +34,13 @@ class Muon:
         The rate is multiplied by the root of the sides' ratio: as in the source for tall kernels, here for wide
         ones too.
         """
-        for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
+        for kernel, momentum in zip(self._kernels, self.momenta, strict=True):
             if kernel.grad is None:
                 continue
             momentum.mul_(MOMENTUM).add_(kernel.grad)
             update = orthogonalised(kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, -2))
             short, long = sorted(update.shape)
             kernel.add_(update.view_as(kernel), alpha=-learning_rate * math.sqrt(long / short))
-
-    def state(self) -> dict[str, Any]:
-        """What `load` takes to go on."""
-        return {"momenta": self._momenta}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state."""
-        for momentum, kept in zip(self._momenta, state["momenta"], strict=True):
-            momentum.copy_(kept)
 
 
 def orthogonalised(matrix_rn: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from storage.specs.parts import Optimiser
 from workers.learning.muon import Muon
@@ -40,14 +40,24 @@ class Optimisers:
         if self._spec.kernel_learning_rate is not None:
             self._muon.step(self._spec.kernel_learning_rate * learning_rate / self._spec.learning_rate)
 
-    def state(self) -> dict[str, Any]:
-        """What `load` takes to go on."""
-        return {"adam": self._adam.state_dict(), "muon": self._muon.state()}
+    def state(self) -> dict[str, Tensor]:
+        """What `load` takes to go on: `adam.<place>.<quantity>` and `muon.<place>`, by place among what each moves."""
+        kept = {f"muon.{place}": momentum for place, momentum in enumerate(self._muon.momenta)}
+        for place, quantities in self._adam.state_dict()["state"].items():
+            kept |= {f"adam.{place}.{name}": value for name, value in quantities.items()}
+        return kept
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from a state."""
-        self._adam.load_state_dict(state["adam"])
-        self._muon.load(state["muon"])
+        adam = self._adam.state_dict()
+        adam["state"] = {}
+        for name, value in state.items():
+            optimiser, place, *quantity = name.split(".")
+            if optimiser == "adam":
+                adam["state"].setdefault(int(place), {})[quantity[0]] = value
+            else:
+                self._muon.momenta[int(place)].copy_(value)
+        self._adam.load_state_dict(adam)
 
 
 def _is_kernel(parameter: nn.Parameter) -> bool:

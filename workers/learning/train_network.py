@@ -18,7 +18,7 @@ from storage.errors import TrainingFailed
 from storage.specs.parts import Augment, Network, Training
 from workers.context import Context
 from workers.learning.ahead import ahead
-from workers.learning.fit import Job, fit
+from workers.learning.fit import Job, check_finite, fit
 from workers.learning.kept import Kept
 from workers.learning.precision import compute_dtype
 from workers.learning.samples import Sample, make_sample
@@ -92,12 +92,12 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     loaders = 1 if device.type == "cpu" else context.machine.threads
     lower = compute_dtype(training.precision, device) == torch.bfloat16
 
-    def batches(epoch: int) -> Iterator[object]:
+    def batches(epoch: int, first: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(order_length) % len(lesson.scenes)
         used = [lesson.scenes[scene] for scene in order[: order_length - order_length % batch_size]]
         makes = [partial(_sample, context, lesson, scene, (epoch, place), kept) for place, scene in enumerate(used)]
-        samples = ahead(makes, batch_size, loaders)
-        for start in range(0, len(used), batch_size):
+        samples = ahead(makes[first * batch_size :], batch_size, loaders)
+        for start in range(first * batch_size, len(used), batch_size):
             chosen = list(islice(samples, batch_size))
             yield replace(collate(chosen, device), scenes=tuple(used[start : start + batch_size]))
 
@@ -113,6 +113,7 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     fit(context, Job(model, training.optimiser, order_length // batch_size, batches, loss, scenes))
     if training.calibrate_norms:
         _calibrate(context, lesson, model, kept)
+        check_finite(model, training.optimiser)
     checkpoints.save(
         path,
         model.state_dict(),

@@ -20,6 +20,9 @@ from workers.learning.losses import text_cross_entropy
 from workers.nets import checkpoints
 from workers.nets.adapter import make_adapter
 
+Batch = tuple[Tensor, Tensor, tuple[str, ...]]
+"""(P,D) embeddings, (P,) labels, and the scenes that they are drawn from."""
+
 
 def run(context: Context) -> None:
     """Trains on the scenes of the split `train` and publishes the output `adapter`.
@@ -53,20 +56,25 @@ def _train(context: Context, scenes: list[str], dimension: int) -> nn.Module:
 
     kept = Kept()
 
-    def batches(epoch: int) -> Iterator[object]:
+    def batches(epoch: int, first: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(len(scenes))
-        for start in range(0, len(scenes) - batch_size + 1, batch_size):
-            drawn = [_draw(context, scenes[i], epoch, kept) for i in order[start : start + batch_size]]
+        for start in range(first * batch_size, len(scenes) - batch_size + 1, batch_size):
+            chosen = tuple(scenes[i] for i in order[start : start + batch_size])
+            drawn = [_draw(context, scene, epoch, kept) for scene in chosen]
             yield (
                 torch.from_numpy(np.concatenate([e for e, _ in drawn])).to(device),
                 torch.from_numpy(np.concatenate([y for _, y in drawn])).to(device),
+                chosen,
             )
 
     def loss(batch: object) -> Tensor:
-        embeddings, labels = cast(tuple[Tensor, Tensor], batch)
+        embeddings, labels, _ = cast(Batch, batch)
         return text_cross_entropy(adapter(embeddings.float()), text, labels, spec.class_balance)
 
-    fit(context, Job(adapter, spec.optimiser, len(scenes) // batch_size, batches, loss))
+    def named(batch: object) -> tuple[str, ...]:
+        return cast(Batch, batch)[2]
+
+    fit(context, Job(adapter, spec.optimiser, len(scenes) // batch_size, batches, loss, named))
     return adapter
 
 

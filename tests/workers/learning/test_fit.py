@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from storage.artifacts.memory_store import MemoryStore
@@ -43,10 +44,9 @@ def job(target: float = 3.0) -> Job:
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
 
-    def batches(epoch: int) -> Iterator[object]:
+    def batches(epoch: int, first: int) -> Iterator[object]:
         generator = torch.Generator().manual_seed(epoch)
-        for _ in range(5):
-            yield torch.randn(8, 2, generator=generator)
+        yield from [torch.randn(8, 2, generator=generator) for _ in range(5)][first:]
 
     def loss(batch: object) -> Tensor:
         x = cast(Tensor, batch)
@@ -68,7 +68,11 @@ def test_the_loss_falls_and_every_step_is_recorded(tmp_path: Path) -> None:
     assert heard.last_progress["done"] == heard.last_progress["total"] == 30
 
 
-def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep_every_s", "kept"), [(1e9, 10), (0.0, 13)], ids=["an epoch", "a step"])
+def test_a_stopped_training_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_every_s: float, kept: int
+) -> None:
+    monkeypatch.setattr("workers.learning.fit.KEEP_EVERY_S", keep_every_s)
     whole = job()
     fit(context(tmp_path / "whole", Recorder()), whole)
     first, second = job(), job()
@@ -76,9 +80,28 @@ def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
         fit(context(tmp_path / "halves", StopAfter(13)), first)
     heard = Recorder()
     fit(context(tmp_path / "halves", heard), second)
-    assert heard.notes == ["resumed after epoch 2 of 6"]
+    assert heard.notes == [f"resumed after step {kept} of 30"]
+    assert [step for name, step, _ in heard.metrics if name == "loss"] == list(range(kept + 1, 31))
     assert weights(second) == weights(whole)
     assert weights(first) != weights(whole)
+
+
+def test_what_is_kept_is_safetensors_and_a_torn_file_begins_anew(tmp_path: Path) -> None:
+    fit(context(tmp_path, Recorder()), job())
+    (kept,) = tmp_path.iterdir()
+    tensors = {name: tensor.clone() for name, tensor in load_file(kept).items()}
+    assert {"model.weight", "optimisers.adam.0.exp_avg", "optimisers.adam.1.step"} <= tensors.keys()
+    kept.write_bytes(kept.read_bytes()[:100])
+    heard, again = Recorder(), job()
+    fit(context(tmp_path, heard), again)
+    assert heard.notes == []
+    assert weights(again) == tensors["model.weight"].flatten().tolist() + tensors["model.bias"].tolist()
+
+
+def test_weights_that_the_last_step_makes_infinite_are_refused_by_name(tmp_path: Path) -> None:
+    wild = OPTIMISER.model_copy(update={"learning_rate": 1e39, "epochs": 1, "accumulate": 5})
+    with pytest.raises(TrainingFailed, match=r"after the last step 2 of 2 tensors are not finite \(weight, bias"):
+        fit(context(tmp_path, Recorder()), replace(job(), optimiser=wild))
 
 
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
@@ -92,8 +115,8 @@ def test_accumulated_batches_step_as_one_batch_of_them_all(tmp_path: Path) -> No
         model = nn.Linear(2, 1)
         x = torch.randn(6, 8, 2, generator=torch.Generator().manual_seed(3))
 
-        def batches(epoch: int) -> Iterator[object]:
-            yield from (x if size == 8 else x.reshape(3, 16, 2))
+        def batches(epoch: int, first: int) -> Iterator[object]:
+            yield from (x if size == 8 else x.reshape(3, 16, 2))[first:]
 
         def loss(batch: object) -> Tensor:
             return (model(cast(Tensor, batch)) ** 2).mean()
