@@ -31,7 +31,8 @@ This module imports nothing of vlglab.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class VlglabError(Exception):
@@ -148,6 +149,7 @@ class FormatTooNew(StoreError):
     """An artifact was written by a newer vlglab than this one."""
 
     code = "format_too_new"
+    status = 409
 
 
 class PointOrderMismatch(StoreError):
@@ -199,3 +201,13 @@ class ExtraMissing(VlglabError, ImportError):
     """An optional library is not installed; the message names the extra to install."""
 
     code = "extra_missing"
+
+
+@contextmanager
+def naming_scene(scene: str) -> Iterator[None]:
+    """Gives the errors of a block the scene that it works on, where they name none; "" is no scene."""
+    try:
+        yield
+    except VlglabError as error:
+        error.scene = error.scene or scene or None
+        raise

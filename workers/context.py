@@ -27,7 +27,8 @@ from storage.artifacts.store import (
     PartWriter,
     scene_of,
 )
-from storage.errors import NotFound, PointOrderMismatch, SpecInvalid
+from storage.errors import NotFound, PointOrderMismatch, SpecInvalid, naming_scene
+from storage.specs import label_sets
 from storage.specs.parts import Split
 from storage.specs.spec import StageSpec
 
@@ -75,7 +76,11 @@ class Reporter(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One run, as its stage sees it."""
+    """One run, as its stage sees it.
+
+    Raises:
+        SpecInvalid: its inputs are of different label sets.
+    """
 
     spec: StageSpec
     store: ArtifactStore
@@ -92,6 +97,11 @@ class Context:
     digests: dict[str, str] = field(default_factory=dict)
     """Output -> digest of its manifest."""
     _parts: dict[str, list[PartEntry]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses inputs of different label sets, before anything is computed."""
+        sets = {name: manifest.attributes.get("label_set") for name, manifest in self.inputs.items()}
+        label_sets.check_agreement(self.spec.stage, sets)
 
     # ---- inputs
 
@@ -114,14 +124,46 @@ class Context:
         of = self.artifact(port).attributes.get("splits", {})
         return [scene for scene in self.artifact(port).scenes if of.get(scene) in splits]
 
+    def chosen_scenes(self, port: str, splits: Sequence[Split]) -> list[str]:
+        """As `scenes`, for a stage that has nothing to do without one.
+
+        Raises:
+            SpecInvalid: the input has no scene in these splits; says which splits it has.
+        """
+        chosen = self.scenes(port, splits)
+        if not chosen:
+            raise SpecInvalid(
+                f"the input {port!r} has no scene in the splits {', '.join(splits)}; it holds "
+                f"{_holdings(self.artifact(port))}; name a split that it has in the field `splits`"
+            )
+        return chosen
+
+    def in_every(self, port: str, scenes: Sequence[str], splits: Sequence[Split]) -> list[str]:
+        """Those of some scenes of these splits that every artifact behind a port of several has.
+
+        Raises:
+            NotFound: there is none; says what each artifact holds.
+        """
+        named = self.named(port)
+        shared = [scene for scene in scenes if all(scene_of(one, scene) is not None for one in named.values())]
+        if not shared:
+            held = "; ".join(f"{name!r} holds {_holdings(one)}" for name, one in sorted(named.items()))
+            raise NotFound(
+                f"none of the {len(scenes)} scenes in the splits {', '.join(splits)} ({_few(scenes)}) is in every one "
+                f"of the {port}: {held}; make them for these splits, or name another split in the field `splits`"
+            )
+        return shared
+
     def open(self, manifest: ArtifactManifest, scene: str = WHOLE) -> PartReader:
         """One scene of an artifact, or its only part.
 
         Raises:
             NotFound: the artifact has no such scene, or its part is gone from the store.
+            FormatTooNew, StoreCorrupt: the part cannot be read; the error names the scene.
         """
         entry = scene_of(manifest, scene)
-        part = None if entry is None else self.store.part(entry.key)
+        with naming_scene(scene):
+            part = None if entry is None else self.store.part(entry.key)
         if part is None:
             raise NotFound(
                 f"the {manifest.kind} artifact {manifest.key} has no part for scene {scene!r}; "
@@ -178,7 +220,9 @@ class Context:
             key = keys.scene_key(self.spec, output, {**inputs, "scene": scene})
         else:
             key = keys.artifact_key(self.spec, f"{output}/part", inputs)
-        if self.store.entry(key) is None:
+        with naming_scene(scene):
+            there = self.store.entry(key) is not None
+        if not there:
             with self.store.write_part(key, kind=kind, scene=scene, token=self.token) as part:
                 if num_points is not None:
                     part.set(num_points=num_points)
@@ -250,6 +294,21 @@ class Pace:
         eta = elapsed / worked * (self.total - self.done) if worked else 0.0
         self.reporter.progress(unit=self.unit, done=self.done, total=self.total, eta_s=round(eta, 1), **extra)
         self.reporter.check()
+
+
+def _holdings(manifest: ArtifactManifest) -> str:
+    """The splits and scenes of an artifact, in words."""
+    of: Mapping[str, str] = manifest.attributes.get("splits", {})
+    by_split: dict[str, list[str]] = {}
+    for scene in manifest.scenes:
+        by_split.setdefault(of.get(scene, "no split"), []).append(scene)
+    return ", ".join(f"{split} ({_few(scenes)})" for split, scenes in sorted(by_split.items())) or "no scene"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def check_order(part: PartReader, points: PartReader) -> None:

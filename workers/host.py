@@ -62,11 +62,10 @@ class Host:
         self._stop(host_id)
 
     def _claim(self, host_id: str, slots: int) -> None:
-        """Starts ready runs while there is room."""
+        """Starts ready runs while there is room: the table says what runs of an earlier host still take of it."""
         while len(self.running) < slots:
-            taken = {started.claim.gpu for started in self.running}
-            free = tuple(gpu for gpu in self.gpus if gpu not in taken)
-            claim = leases.claim(self.db, host_id, free, bool(self.gpus), self.config.lease_s)
+            mine = [started.claim.token for started in self.running]
+            claim = leases.claim(self.db, host_id, self.config.lease_s, mine)
             if claim is None:
                 return
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt)

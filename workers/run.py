@@ -32,7 +32,14 @@ from workers.stages import table
 
 log = logging.getLogger("vlglab.run")
 
-RECORDED_PACKAGES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors", "pillow")
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""Where this code lies."""
+
+RECORDED_PACKAGES = (
+    "torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors", "pillow", "tensorflow", "tensorflow-cpu",
+    "transformers", "tokenizers", "MinkowskiEngine",
+)  # fmt: skip
+"""Distributions whose versions results may depend on; what is recorded is what is installed, used or not."""
 
 
 def run_once(run_id: str, token: str, config: Settings) -> int:
@@ -173,14 +180,13 @@ def _forget(scratch: Path) -> None:
         scratch.rmdir()
 
 
-def code_version() -> dict[str, Any]:
-    """The version of vlglab, and where it runs from a checkout, its commit and whether that was changed."""
+def code_version(root: Path = CHECKOUT) -> dict[str, Any]:
+    """The version of vlglab, and where `root` is a checkout, its commit and whether a file of it was changed."""
     found: dict[str, Any] = {"commit": None, "dirty": None}
     try:
         found["version"] = metadata.version("vlglab")
     except metadata.PackageNotFoundError:
         found["version"] = "unknown"
-    root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return found
     try:
@@ -197,7 +203,11 @@ def _git(root: Path, *words: str) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What the results may depend on besides the code: Python, platform, threads, versions of packages."""
+    """What the results may depend on besides the code: Python, platform, threads, versions of packages.
+
+    Versions are read from the distributions' metadata: no package is imported, and one that is not installed is
+    "absent".
+    """
     versions = {}
     for package in RECORDED_PACKAGES:
         try:

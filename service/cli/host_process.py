@@ -30,6 +30,8 @@ class HostProcess:
     """A worker host that this process started."""
 
     process: subprocess.Popen[bytes]
+    log: Path
+    """What it prints."""
 
     @classmethod
     def start(cls, config: Settings) -> HostProcess:
@@ -53,7 +55,20 @@ class HostProcess:
                 start_new_session=True,
             )
         log.info("started the worker host, process %d; its log is %s", process.pid, path)
-        return cls(process)
+        return cls(process, path)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def ended(self) -> bool:
+        """True once it is gone; reaps it."""
+        return self.process.poll() is not None
+
+    def last_words(self) -> str:
+        """How it ended, and where it says why."""
+        return f"with status {self.process.poll()} (the end of {self.log} may say why)"
 
     def stop(self) -> None:
         """Asks the host to give its runs back and end; kills it, and them, where it does not."""
@@ -69,8 +84,31 @@ class HostProcess:
             self.process.wait()
 
 
-def living_host(config: Settings) -> int | None:
-    """The process id of a host on this machine that works on this database and still beats, or None.
+@dataclass(frozen=True)
+class EarlierHost:
+    """A worker host that another process started."""
+
+    process: psutil.Process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return int(self.process.pid)
+
+    def ended(self) -> bool:
+        """True once it is gone."""
+        try:
+            return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def last_words(self) -> str:
+        """How it ended: nobody here knows."""
+        return "with a status that only its parent knows"
+
+
+def living_host(config: Settings) -> EarlierHost | None:
+    """A host on this machine that works on this database, runs and still beats, or None.
 
     Raises:
         DatabaseError: the database cannot be used.
@@ -79,11 +117,20 @@ def living_host(config: Settings) -> int | None:
     try:
         here = socket.gethostname()
         for host in hosts.list_hosts(db):
-            if host.alive and host.name == here and psutil.pid_exists(host.pid):
-                return host.pid
+            if host.alive and host.name == here and (process := _worker(host.pid)) is not None:
+                return EarlierHost(process)
     finally:
         db.close()
     return None
+
+
+def _worker(pid: int) -> psutil.Process | None:
+    """The process of that id if it is one of `python -m workers`, else None: ids are given again."""
+    try:
+        process = psutil.Process(pid)
+        return process if "workers" in process.cmdline() else None
+    except psutil.Error:
+        return None
 
 
 def _family(pid: int) -> list[psutil.Process]:

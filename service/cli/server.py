@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.host_process import HostProcess, living_host
+from service.cli.host_keeper import HostKeeper
 from storage.errors import InvalidInput
 from storage.settings import Settings
 
@@ -44,7 +44,7 @@ def serve(
     no_host: Annotated[bool, typer.Option("--no-host", help="Start no worker host.")] = False,
     stop_host: Annotated[bool, typer.Option("--stop-host", help="End the worker host with the service.")] = False,
 ) -> None:
-    """Serves the API, plans runs, and starts a worker host that outlives it."""
+    """Serves the API, plans runs, and keeps a worker host, which outlives it."""
     from migrations.upgrade import upgrade
     from service.app import check_address
 
@@ -55,12 +55,12 @@ def serve(
     config.home_path.mkdir(parents=True, exist_ok=True)
     listening = _bind(config)
     upgrade(config.resolved_database_url)
-    started: list[HostProcess] = []
+    keeper = HostKeeper(config)
 
     def ready(address: str) -> None:
         typer.echo(f"vlglab serving at {address}")
         if not no_host:
-            started.extend(_worker_host(config))
+            keeper.start()
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -69,9 +69,7 @@ def serve(
         log.info("the service has stopped")
     finally:
         listening.close()
-        if stop_host:
-            for worker in started:
-                worker.stop()
+        keeper.stop(end_host=stop_host)
 
 
 def _run(config: Settings, listening: socket.socket, ready: Callable[[str], None]) -> None:
@@ -96,14 +94,6 @@ async def _announced(server: uvicorn.Server, listening: socket.socket, announce:
     if server.started:
         announce()
     await serving
-
-
-def _worker_host(config: Settings) -> list[HostProcess]:
-    """A new worker host; none where one of an earlier service still works on this database."""
-    if (pid := living_host(config)) is not None:
-        log.info("the worker host of an earlier service (process %d) goes on", pid)
-        return []
-    return [HostProcess.start(config)]
 
 
 def _bind(config: Settings) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +34,7 @@ class Dataset:
 
 
 def add(db: Database, dataset: Dataset) -> Dataset:
-    """Registers a dataset; the very same one again is left as it is.
+    """Registers a dataset; registered again, what was found in its folder is told anew. Runs made before keep theirs.
 
     Raises:
         NameTaken: another dataset has that name.
@@ -54,17 +54,19 @@ def add(db: Database, dataset: Dataset) -> Dataset:
             session.add(row)
             session.flush()
         known = _read(row)
-    if (known.kind, known.path, known.label_set, known.options) != (
-        dataset.kind,
-        dataset.path,
-        dataset.label_set,
-        dataset.options,
-    ):
-        raise NameTaken(
-            f"another dataset is registered as {dataset.name!r} ({known.kind}, {known.path}, {known.label_set});"
-            " choose another name"
-        )
-    return known
+        if _named(known) != _named(dataset):
+            raise NameTaken(
+                f"another dataset is registered as {dataset.name!r} ({known.kind}, {known.path}, {known.label_set});"
+                " choose another name"
+            )
+        if known.splits != dataset.splits:
+            row.splits = list(dataset.splits)
+        return replace(known, splits=dataset.splits)
+
+
+def _named(dataset: Dataset) -> tuple[str, str, str, dict[str, Any]]:
+    """What its user named; all else was found."""
+    return dataset.kind, dataset.path, dataset.label_set, dataset.options
 
 
 def get(db: Database, name: str) -> Dataset:

@@ -1,17 +1,18 @@
-"""Worker hosts: who claims runs, how many at once, and whether it still beats."""
+"""Worker hosts: who claims runs, how many at once, what is free on its machine, and whether it still beats."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import NotFound
 from storage.records.database import Database, now
-from storage.records.tables import HostRow
+from storage.records.tables import AttemptRow, HostRow
 
 ALIVE_S = 15.0
 """Seconds without a heartbeat after which a host counts as gone."""
@@ -36,6 +37,18 @@ class Host:
     """Most that they ever held at once."""
     alive: bool
     """It has beaten lately and is not retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a host may still take."""
+
+    slots: int
+    """How many more runs; 0 where it is full."""
+    gpus: tuple[int, ...]
+    """Indices of its GPUs that no run holds."""
+    has_gpus: bool
+    """Whether it has GPUs at all."""
 
 
 def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int]) -> str:
@@ -89,6 +102,44 @@ def list_hosts(db: Database, *, alive_s: float = ALIVE_S) -> list[Host]:
     with db.read() as session:
         since = now(session) - timedelta(seconds=alive_s)
         return [_read(row, since) for row in session.scalars(select(HostRow).order_by(HostRow.id.desc()))]
+
+
+def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
+    """What is free for a host, within the transaction that claims it.
+
+    Runs outlive the host that started them, so whatever holds a lease on this machine takes room, whichever host
+    started it: a run on a GPU takes that GPU; one without takes a slot of the hosts that share a GPU with its own,
+    or that have none as its own has none.
+
+    Args:
+        session: the transaction.
+        host_id: the host.
+        started: tokens of attempts whose processes this host still sees; they take room whatever their lease.
+
+    Raises:
+        NotFound: there is no such host.
+    """
+    host = _row(session.get(HostRow, host_id), host_id)
+    leased = and_(AttemptRow.state == "running", AttemptRow.lease_until >= now(session))
+    query = (
+        select(AttemptRow.gpu, HostRow.gpus)
+        .join(HostRow, HostRow.id == AttemptRow.host_id)
+        .where(HostRow.name == host.name, or_(leased, AttemptRow.token.in_(started)))
+    )
+    mine = frozenset(host.gpus)
+    held = [gpu for gpu, theirs in session.execute(query) if _takes_room(mine, gpu, frozenset(theirs))]
+    return Room(
+        slots=max(0, host.slots - len(held)),
+        gpus=tuple(gpu for gpu in host.gpus if gpu not in held),
+        has_gpus=bool(host.gpus),
+    )
+
+
+def _takes_room(mine: frozenset[int], gpu: int | None, theirs: frozenset[int]) -> bool:
+    """Whether a run on `gpu` (None: on none), of a host with the GPUs `theirs`, takes room of a host with `mine`."""
+    if gpu is not None:
+        return gpu in mine
+    return bool(mine & theirs) or not (mine or theirs)
 
 
 def _row(row: HostRow | None, host_id: str) -> HostRow:

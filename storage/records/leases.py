@@ -6,7 +6,7 @@ writes nothing. Time is the database's own. Knows the tables; not what a stage d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import NotFound
-from storage.records import artifacts, evaluations, metrics, runs
+from storage.records import artifacts, evaluations, hosts, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
@@ -43,31 +43,30 @@ class Claim:
     """The GPU that the run may use; None where it uses none."""
 
 
-def claim(db: Database, host_id: str, gpus_free: tuple[int, ...], has_gpus: bool, lease_s: float) -> Claim | None:
+def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] = ()) -> Claim | None:
     """Takes the ready run of the highest priority, the oldest first, and opens an attempt under a new token.
+
+    What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
+    stage that uses one waits for a free one.
 
     Args:
         db: the database.
         host_id: the host, as `hosts.register` named it.
-        gpus_free: indices of its GPUs that no run holds.
-        has_gpus: whether it has GPUs at all; where it has, a stage that uses one waits for a free one.
         lease_s: seconds until the claim lapses without a heartbeat.
+        started: tokens of attempts whose processes this host still sees.
 
     Returns:
         The claim, or None where nothing fits.
+
+    Raises:
+        NotFound: there is no such host.
     """
-    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
-    if has_gpus and not gpus_free:
-        query = query.where(RunRow.stage.not_in(_GPU_STAGES))
     with db.read() as session:
-        if session.scalars(query).first() is None:
+        if _fitting(session, host_id, started) is None:
             return None
     with db.write() as session:
-        row = session.scalars(query.with_for_update()).first()
-        if row is None:
-            return None
-        gpu = gpus_free[0] if has_gpus and row.stage in _GPU_STAGES else None
-        return _open_attempt(session, row, host_id, gpu, lease_s)
+        found = _fitting(session, host_id, started, lock=True)
+        return None if found is None else _open_attempt(session, *found, host_id, lease_s)
 
 
 def start(
@@ -255,7 +254,23 @@ def living_tokens(db: Database) -> frozenset[str]:
         return frozenset(session.scalars(select(AttemptRow.token).where(AttemptRow.state == "running")))
 
 
-def _open_attempt(session: Session, row: RunRow, host_id: str, gpu: int | None, lease_s: float) -> Claim:
+def _fitting(
+    session: Session, host_id: str, started: Collection[str], *, lock: bool = False
+) -> tuple[RunRow, int | None] | None:
+    """The ready run that a host may take next, and the GPU for it; None where nothing fits."""
+    room = hosts.room(session, host_id, started)
+    if not room.slots:
+        return None
+    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
+    if room.has_gpus and not room.gpus:
+        query = query.where(RunRow.stage.not_in(_GPU_STAGES))
+    row = session.scalars(query.with_for_update() if lock else query).first()
+    if row is None:
+        return None
+    return row, room.gpus[0] if room.has_gpus and row.stage in _GPU_STAGES else None
+
+
+def _open_attempt(session: Session, row: RunRow, gpu: int | None, host_id: str, lease_s: float) -> Claim:
     """Makes the next attempt of a ready run."""
     moment = now(session)
     row.attempt += 1

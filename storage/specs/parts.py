@@ -14,6 +14,8 @@ from storage.specs.spec import Spec
 
 Split = Literal["train", "test"]
 PositiveFloat = Annotated[float, Field(gt=0)]
+VoxelSize = Annotated[float, Field(ge=0.001)]
+"""Edge of a voxel, metres: no sensor tells a millimetre, and finer grids overflow their counts."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,8 +51,8 @@ class TextEncoder(Spec):
 
     name: Literal["mini", "clip", "sentence", "table"] = Field(
         "mini",
-        description="'mini': the word table shipped with vlglab; 'clip': CLIP's text tower; 'sentence': a sentence "
-        "encoder; 'table': a file of embeddings.",
+        description="'mini': the word table shipped with vlglab, a stand-in; 'clip': CLIP's text tower; 'sentence': a "
+        "sentence encoder; 'table': a file of embeddings.",
     )
     weights: WeightsName | None = Field(
         None, description="Its folder (of a table: its file) under VLGLAB_WEIGHTS; None takes the encoder's name."
@@ -72,7 +74,7 @@ class TextEncoder(Spec):
 class DepthFusion(Spec):
     """How depth maps become a point cloud where a capture has none."""
 
-    voxel_m: PositiveFloat = Field(0.02, description="Edge of a voxel of the fused cloud, metres.")
+    voxel_m: VoxelSize = Field(0.02, description="Edge of a voxel of the fused cloud, metres.")
     max_depth_m: PositiveFloat = Field(6.0, description="Depth beyond this is not fused, metres.")
 
 

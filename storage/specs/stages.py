@@ -20,11 +20,11 @@ from storage.specs.parts import (
     Lifting,
     Network,
     Optimiser,
-    PositiveFloat,
     Split,
     StepSchedule,
     TextEncoder,
     Training,
+    VoxelSize,
     WeightsName,
 )
 from storage.specs.spec import ArtifactKind, Port, StageSpec
@@ -39,6 +39,7 @@ InputFeatures = Literal["plus_half", "signed", "ones"]
 class Ingest(StageSpec):
     """Reads a raw dataset into `scenes` and, apart, `ground_truth` (section 4.1)."""
 
+    algorithm: ClassVar[int] = 2
     needs_dataset: ClassVar[bool] = True
     external: ClassVar[bool] = True
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"scenes": "scenes", "ground_truth": "ground_truth"}
@@ -84,12 +85,17 @@ class Extract(StageSpec):
     uses_gpu: ClassVar[bool] = True
     inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
-    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits"})
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits", "blind_scenes"})
 
     stage: Literal["extract"] = "extract"
     encoder: Encoder = Encoder()
     lifting: Lifting = Lifting()
     splits: Splits = ("train", "test")
+    blind_scenes: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="A scene with pictures and no visible point: 'refuse' fails the run, 'leave_out' names it in the "
+        "run's events and goes on without it.",
+    )
 
 
 class PseudoLabel(StageSpec):
@@ -150,7 +156,7 @@ class Distill(StageSpec):
     )
     loss: Literal["cosine", "l1"] = Field("cosine", description="Distance to embeddings: equation 2, or L1.")
     network: Network = Network()
-    voxel_m: PositiveFloat = Field(0.02, description="Edge of a voxel, metres.")
+    voxel_m: VoxelSize = Field(0.02, description="Edge of a voxel, metres.")
     training: Training = Training()
     seed: Seed = 0
 
@@ -176,7 +182,7 @@ class Supervise(StageSpec):
 
     stage: Literal["supervise"] = "supervise"
     network: Network = Network()
-    voxel_m: PositiveFloat = 0.02
+    voxel_m: VoxelSize = 0.02
     training: Training = Training()
     seed: Seed = 0
 
@@ -190,7 +196,7 @@ class ImportCheckpoint(StageSpec):
 
     stage: Literal["import_checkpoint"] = "import_checkpoint"
     weights: WeightsName = Field("network.pth", description="The checkpoint's file under VLGLAB_WEIGHTS.")
-    voxel_m: PositiveFloat = Field(0.02, description="Edge of the voxels that it was trained on; no file says it.")
+    voxel_m: VoxelSize = Field(0.02, description="Edge of the voxels that it was trained on; no file says it.")
     colours: InputFeatures = Field(
         "signed",
         description="What it saw of a colour c in 0..1: 'signed' 2c - 1 (3DSS-VLG), 'ones' no colour (OpenScene), "
@@ -236,7 +242,7 @@ class Evaluate(StageSpec):
 class Report(StageSpec):
     """Draws the four-panel picture and writes coloured point clouds (Fig. 4)."""
 
-    algorithm: ClassVar[int] = 2
+    algorithm: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, Port]] = {
         "scenes": Port("scenes"),
         "ground_truth": Port("ground_truth"),
@@ -248,7 +254,9 @@ class Report(StageSpec):
     splits: Splits = ("test",)
     max_scenes: int = Field(3, ge=1, le=1000, description="Rooms drawn, the first ones that every prediction has.")
     submission: str | None = Field(
-        None, description="Prediction to write as files for ScanNet's test server: every scene, a NYU40 id a point."
+        None,
+        description="Prediction to write as files for ScanNet's test server, a NYU40 id a point: of the scenes whose "
+        "ground truth is hidden, where some are, else of all.",
     )
 
 

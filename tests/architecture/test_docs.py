@@ -13,6 +13,7 @@ from storage.artifacts.kinds import KINDS
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.settings import Settings
+from storage.specs.recipes import RECIPES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -45,3 +46,18 @@ def test_every_setting_is_documented() -> None:
     text = (DOCS / "settings.md").read_text()
     for name in Settings.model_fields:
         assert f"`VLGLAB_{name.upper()}`" in text, f"docs/settings.md does not list VLGLAB_{name.upper()}"
+
+
+def test_every_recipe_says_its_command_and_what_it_takes() -> None:
+    for name, recipe in RECIPES.items():
+        said = " ".join((recipe.__doc__ or "").split())
+        assert f"`vlglab experiments submit {name} " in said, f"the recipe {name!r} does not say its command"
+        assert "GPU hours: " in said, f"the recipe {name!r} does not say its GPU hours, or that nobody measured them"
+
+
+def test_the_files_that_documents_name_exist() -> None:
+    written_by_the_reader = ("workers/encoders/lseg.py", "tests/workers/encoders/test_lseg.py")
+    pattern = r"(?<![\w/.-])(?:tests|docs|storage|workers|service|tools)/[\w/-]+\.(?:py|md)\b"
+    for document in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        for name in set(re.findall(pattern, document.read_text())) - set(written_by_the_reader):
+            assert (DOCS.parent / name).exists(), f"{document.name} names {name}, which does not exist"

@@ -71,7 +71,7 @@ def offices(api: Api) -> str:
 @pytest.fixture
 def worker(api: Api) -> Worker:
     """A worker of the service's runs."""
-    return Worker(api.parts, hosts.register(api.parts.db, "here", 1, 2, []))
+    return Worker(api.parts, hosts.register(api.parts.db, "here", 1, 64, []))
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Worker:
         """The next ready run; waits for the scheduler."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            claim = leases.claim(self.db, self.host_id, (), False, 600.0)
+            claim = leases.claim(self.db, self.host_id, 600.0)
             if claim is not None:
                 return claim
             time.sleep(0.01)

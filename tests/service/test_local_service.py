@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -26,6 +27,8 @@ DATASET = schemas.DatasetRequest(
     label_set="s3dis13",
     options={"train_rooms": 1, "test_rooms": 1, "points": 500, "views": {"count": 1, "width": 32, "height": 24}},
 )
+
+LABELS = {"stage": "embed_labels", "label_set": "s3dis13"}
 
 
 def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -84,6 +87,42 @@ def test_the_next_service_of_a_home_finds_what_the_last_one_left(tmp_path: Path)
     with LocalService(tmp_path) as service, service.client() as client:
         assert [dataset.name for dataset in client.datasets()] == ["tiny"]
         service.check()
+
+
+def test_a_worker_host_that_dies_is_replaced_while_the_service_lives(tmp_path: Path) -> None:
+    with LocalService(tmp_path) as service, service.client() as client:
+        eventually(lambda: len(hosts_alive(client)) == 1)
+        (first,) = hosts_alive(client)
+        assert "workers" in psutil.Process(first).cmdline()
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: bool(set(hosts_alive(client)) - {first}))
+        (second,) = set(hosts_alive(client)) - {first}
+        body = schemas.RunListRequest.model_validate({"name": "x", "runs": [{"name": "labels", "spec": LABELS}]})
+        made = client.submit(body)
+        eventually(lambda: client.run(made.runs[0].id).state == "succeeded")
+        service.check_hosts(client)
+        log = service.log.read_text()
+    assert f"(process {first}) has ended, with status -9" in log
+    assert f"started the worker host, process {second}" in log
+    eventually(lambda: not psutil.pid_exists(second), 5)
+
+
+def test_without_a_host_none_is_started_and_none_watched(tmp_path: Path) -> None:
+    command = [*local_service.command(), "serve", "--no-host", "--port", "0"]
+    environment = local_service.environment(os.environ, tmp_path, [])
+    with (tmp_path / "serve.log").open("wb") as output:
+        serving = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        eventually(lambda: local_service.ADDRESS_LINE.search((tmp_path / "serve.log").read_text()) is not None)
+        found = local_service.ADDRESS_LINE.search((tmp_path / "serve.log").read_text())
+        assert found is not None
+        with Client(found.group(1)) as client:
+            time.sleep(2)
+            assert list(client.hosts()) == []
+        assert not (tmp_path / "host.log").exists()
+    finally:
+        serving.terminate()
+        assert serving.wait(30) == 0
 
 
 def vlglab(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -121,6 +122,47 @@ def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
         first.over = True
         wait_until(lambda: len(launcher.started) == 3)
         assert launcher.started[2].claim.gpu == 3
+    finally:
+        host.stopping.set()
+        thread.join(20)
+
+
+def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db: Database, host: Host) -> None:
+    make_ready(db, 3, gpu=True)
+    killed = hosts.register(db, socket.gethostname(), 1, 2, [0, 3])
+    orphan = leases.claim(db, killed, 60.0)
+    assert orphan is not None
+    assert orphan.gpu == 0
+    host.gpus = (0, 3)
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    thread = serving(host)
+    try:
+        wait_until(lambda: len(launcher.started) == 1)
+        time.sleep(0.2)
+        assert [puppet.claim.gpu for puppet in launcher.started] == [3]
+        leases.succeed(db, orphan.token, {}, cached=False)
+        wait_until(lambda: len(launcher.started) == 2)
+        assert launcher.started[1].claim.gpu == 0
+    finally:
+        host.stopping.set()
+        thread.join(20)
+
+
+def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_gone(db: Database, host: Host) -> None:
+    make_ready(db, 1, gpu=True)
+    host.gpus = (0, 3)
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    thread = serving(host)
+    try:
+        wait_until(lambda: len(launcher.started) == 1)
+        lost = launcher.started[0].claim
+        leases.release(db, lost.token, "by a test")
+        with db.write() as session:
+            runs.move(session, runs.row_of(session, lost.run_id), "ready", "by hand")
+        wait_until(lambda: len(launcher.started) == 2)
+        assert [puppet.claim.gpu for puppet in launcher.started] == [0, 3]
     finally:
         host.stopping.set()
         thread.join(20)

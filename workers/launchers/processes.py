@@ -96,7 +96,8 @@ class ProcessLauncher:
         }
         with path.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "run", claim.run_id],
+                # -P keeps the working directory off the path: a folder named `workers` there is not ours.
+                [sys.executable, "-P", "-m", "workers", "run", claim.run_id],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
                 start_new_session=True,
             )  # fmt: skip

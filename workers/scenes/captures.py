@@ -17,7 +17,7 @@ from storage.errors import DatasetInvalid, FrameInvalid
 from storage.specs.parts import DepthFusion
 from workers.geometry.camera import resize_nearest, scale_intrinsics
 from workers.geometry.depth_fusion import DepthFrame, fuse
-from workers.scenes.cameras import is_pinhole, same_view
+from workers.scenes.cameras import is_pinhole, pose_fault, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.frames import decode_depth, decode_image
 from workers.scenes.scene import Frame
@@ -45,12 +45,17 @@ class Capture:
         """The capture in a folder of the dataset, every `step`-th frame of it.
 
         Raises:
-            DatasetInvalid: no colour image, or no intrinsics.
+            DatasetInvalid: no colour image, no intrinsics, or a folder that cannot be listed.
             FrameInvalid: a frame lacks its depth map or pose.
         """
         prefix = f"{folder}/" if folder else ""
         base = root / folder
-        images = {p.stem: p.name for p in (base / "color").iterdir() if p.suffix.lower() in IMAGES}
+        try:
+            images = {p.stem: p.name for p in (base / "color").iterdir() if p.suffix.lower() in IMAGES}
+        except OSError as error:
+            raise DatasetInvalid(
+                f"scene {scene}: {prefix}color/ cannot be listed ({error.strerror}); see its permissions", scene=scene
+            ) from error
         stems = sorted(images, key=lambda s: (0, int(s), s) if s.isdecimal() else (1, 0, s))[::step]
         if not stems:
             raise DatasetInvalid(f"scene {scene}: {prefix}color/ holds no image ({', '.join(IMAGES)})", scene=scene)
@@ -114,8 +119,9 @@ class _Reader:
     def frames_of(self, poses: Mapping[str, F64]) -> Iterator[DepthFrame]:
         """Each usable frame's depth and colours, decoded."""
         for stem, image in zip(self.capture.stems, self.capture.images, strict=True):
-            if not np.isfinite(poses[stem]).all():
-                self.skipped["non-finite pose"] += 1
+            fault = pose_fault(poses[stem])
+            if fault is not None:
+                self.skipped[fault] += 1
                 continue
             try:
                 decoded = self._frame(stem, self.capture.path(f"color/{image}"), self.upright @ poses[stem])
@@ -151,8 +157,8 @@ class _Reader:
 def read_frames(root: Path, capture: Capture, digests: DigestCache, fusion: DepthFusion, *, fuse_points: bool) -> Taken:
     """Reads and checks every frame; fuses their depth where asked for.
 
-    Frames with a non-finite pose or an empty depth map are left out and counted. The scene is turned by quarter turns
-    so that z points up where it is fused, as the poses say.
+    Frames with a pose that is not finite or no rigid motion, or with an empty depth map, are left out and counted. The
+    scene is turned by quarter turns so that z points up where it is fused, as the poses say.
 
     Raises:
         DatasetInvalid: intrinsics that cannot be read, or no usable frame.
@@ -161,7 +167,8 @@ def read_frames(root: Path, capture: Capture, digests: DigestCache, fusion: Dept
     poses = {stem: _matrix(root, capture, capture.pose(stem), (4, 4)) for stem in capture.stems}
     colour_k = _intrinsics(root, capture, COLOUR_K)
     depth_k = _intrinsics(root, capture, DEPTH_K) if capture.has_depth_intrinsics else None
-    upright = upright_turn(np.array([p for p in poses.values() if np.isfinite(p).all()])) if fuse_points else np.eye(4)
+    usable = [pose for pose in poses.values() if pose_fault(pose) is None]
+    upright = upright_turn(np.array(usable)) if fuse_points else np.eye(4)
     reader = _Reader(root, capture, digests, colour_k, depth_k, upright)
     frames = reader.frames_of(poses)
     if fuse_points:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,15 @@ class CloudsSource:
     def scenes(self) -> Sequence[SceneRef]:
         """The scenes on offer, sorted by id; those that `test.txt` lists are held out, all others train.
 
+        A scene whose file cannot be read is among them, with its fault.
+
         Raises:
             DatasetInvalid: the folder is missing, holds no cloud, or two files of one scene.
             UnknownName: `test.txt` lists a scene that is not there.
         """
         files = self._files()
         splits = splits_of(self._root, files)
-        refs = [SceneRef(name, splits[name], self._fingerprint(files[name])) for name in sorted(files)]
+        refs = [SceneRef.offered(n, splits[n], partial(self._fingerprint, n, files[n])) for n in sorted(files)]
         self._digests.save()
         return refs
 
@@ -115,11 +118,11 @@ class CloudsSource:
             )
         return files
 
-    def _fingerprint(self, name: str) -> str:
+    def _fingerprint(self, scene: str, name: str) -> str:
         try:
             return digest([[name, self._digests.size(name), self._digests.of(name)]])
         except OSError as error:
-            raise DatasetInvalid(f"{name} of {self._root.name} cannot be read ({error.strerror})") from error
+            raise DatasetInvalid(f"scene {scene}: {name} cannot be read ({error.strerror})", scene=scene) from error
 
     def _cloud(self, name: str, scene: str) -> Cloud:
         """One file's cloud, checked."""

@@ -84,7 +84,7 @@ def inspect_scene(
 ) -> SceneReport:
     """Loads a scene and says what it holds; every sampled frame's image and depth map is decoded.
 
-    A scene that cannot be read is reported as such, so that a walk over a dataset goes on.
+    A scene with a fault, or one that cannot be read, is reported as such, so that a walk over a dataset goes on.
 
     Args:
         source: the dataset.
@@ -93,6 +93,8 @@ def inspect_scene(
         label_set: names of the labels.
         most_frames: frames that are looked at, evenly spread; at least 1.
     """
+    if ref.fault is not None:
+        return SceneReport(ref.id, ref.split, error=ref.fault.message)
     try:
         scene = source.load(ref.id)
     except InvalidInput as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +59,18 @@ class RgbdSource:
         return self._root
 
     def scenes(self) -> Sequence[SceneRef]:
-        """The scenes on offer, sorted by id.
+        """The scenes on offer, sorted by id; one that lacks a file is among them, with its fault.
 
         A scene is held out where `test.txt` lists it; all others train, and so does a folder of a single scene.
 
         Raises:
             DatasetInvalid: the folder is missing or empty, or holds no scene.
-            FrameInvalid: a frame lacks its depth map or pose.
+            UnknownName: `test.txt` lists a scene that is not there.
         """
-        refs = [SceneRef(name, split, self._fingerprint(name)) for name, split in sorted(self._splits().items())]
+        refs = [
+            SceneRef.offered(name, split, partial(self._fingerprint, name))
+            for name, split in sorted(self._splits().items())
+        ]
         self._digests.save()
         return refs
 
@@ -118,13 +122,13 @@ class RgbdSource:
         return Capture.found(self._root, "" if single else scene_id, scene_id, self._options.frame_step)
 
     def _fingerprint(self, scene_id: str) -> str:
+        """Of paths relative to the dataset's folder, as frames are named: a capture and the folder around it differ."""
         capture = self._capture(scene_id)
         names = [*capture.files(), *(capture.path(n) for n in (SCENE_LABELS, POINTS) if self._has(capture, n))]
         files = []
         for name in sorted(names):
             try:
-                content = self._digests.of(name)
-                files.append([name.removeprefix(capture.prefix), self._digests.size(name), content])
+                files.append([name, self._digests.size(name), self._digests.of(name)])
             except OSError as error:
                 raise DatasetInvalid(
                     f"scene {scene_id}: {name} cannot be read ({error.strerror})", scene=scene_id

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,13 @@ class ScanNetSource:
     def scenes(self) -> Sequence[SceneRef]:
         """The scenes on offer, sorted by id: those that a split list names and whose folder is here.
 
+        A scene that lacks a file, or whose labels or stream cannot be read, is among them, with its fault.
+
         Raises:
-            DatasetInvalid: no split list, none of its scenes is here, or a scene lacks a file.
-            FrameInvalid: a stream that ends within a frame, or an exported frame without its depth map or pose.
+            DatasetInvalid: no split list, or none of its scenes is here.
         """
-        found = self._release.found()
-        refs = [SceneRef(n, found[n].split, self._fingerprint(found[n])) for n in sorted(found)]
+        found = sorted(self._release.found().items())
+        refs = [SceneRef.offered(name, files.split, partial(self._fingerprint, files)) for name, files in found]
         self._digests.save()
         return refs
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DatasetInvalid
 from storage.specs.parts import Split
+from workers.scenes.cameras import is_rigid
 from workers.scenes.captures import Capture
 from workers.scenes.dataset_folder import check_there
 
@@ -28,7 +29,6 @@ SPLIT_LISTS: Mapping[str, Split] = {
 _TEST_LIST = "scannetv2_test.txt"
 _LIST_FOLDERS = ("", "tasks", "Tasks", "Benchmark", "tasks/Benchmark", "Tasks/Benchmark")
 _SCENE_FOLDERS = ("scans", "scans_test")
-_RIGID = 1e-2
 _EXPORTED = ("color", "depth", "pose", "intrinsic")
 
 
@@ -185,8 +185,7 @@ def _rigid(value: str, name: str, scene: str) -> NDArray[np.float64]:
     except ValueError:
         numbers = np.zeros(0)
     turn = numbers.reshape(4, 4) if len(numbers) == 16 else np.zeros((4, 4))
-    square = turn[:3, :3].T @ turn[:3, :3] if np.isfinite(turn).all() else np.zeros((3, 3))
-    if not (np.allclose(square, np.eye(3), atol=_RIGID) and np.allclose(turn[3], [0, 0, 0, 1])):
+    if not is_rigid(turn):
         raise DatasetInvalid(
             f"scene {scene}: {name}: got axisAlignment = {value.strip()[:60]!r}, expected 16 numbers, row by row, of a "
             "turn and a shift; fetch the file again",

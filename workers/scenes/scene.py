@@ -7,7 +7,7 @@ camera frame, not the distance along the ray; 0 = no reading. Knows no store, no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import InvalidInput
+from storage.keys import digest
 from storage.specs.parts import Split
 
 DepthCoding = Literal["image", "zlib", "raw"]
@@ -37,7 +39,7 @@ class Frame:
     intrinsics: NDArray[np.float64]
     """(3,3) pinhole K of the colour image, pixels. Depth is registered to colour."""
     camera_to_world: NDArray[np.float64]
-    """(4,4), metres; always finite."""
+    """(4,4), metres; always a rigid motion."""
     image_digest: str
     depth_digest: str
     depth_scale: float = 1000.0
@@ -75,7 +77,19 @@ class SceneRef:
     id: str
     split: Split
     fingerprint: str
-    """Digest of every file that makes the scene (relative path, size, content), images included."""
+    """Digest of every file that makes the scene (relative path, size, content), images included; of the fault where
+    there is one."""
+    fault: InvalidInput | None = field(default=None, compare=False)
+    """Why the scene cannot be taken, where that shows before it is loaded; it names the scene."""
+
+    @classmethod
+    def offered(cls, scene_id: str, split: Split, fingerprint: Callable[[], str]) -> SceneRef:
+        """A scene with its fingerprint; where that cannot be made the reference says why, so that a walk goes on."""
+        try:
+            return cls(scene_id, split, fingerprint())
+        except InvalidInput as error:
+            error.scene = error.scene or scene_id
+            return cls(scene_id, split, digest(["fault", scene_id, error.code, error.message]), error)
 
 
 class SceneSource(Protocol):
@@ -86,7 +100,7 @@ class SceneSource(Protocol):
         """The folder that frames' paths are relative to."""
 
     def scenes(self) -> Sequence[SceneRef]:
-        """The scenes on offer, sorted by id.
+        """The scenes on offer, sorted by id; one that cannot be taken is among them, with its fault.
 
         Raises:
             DatasetInvalid: the folder is missing or empty, or holds nothing of this kind.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DatasetInvalid, FrameInvalid
 from storage.keys import digest, digest_bytes
-from workers.scenes.cameras import is_pinhole, same_view
+from workers.scenes.cameras import is_pinhole, pose_fault, same_view
 from workers.scenes.frames import decode_frame_depth, decode_image, range_name, read_bytes
 from workers.scenes.scene import DepthCoding, Frame
 
@@ -148,7 +148,8 @@ def read_index(root: Path, name: str, scene: str, step: int = 1) -> SensIndex:
 def read_stream(root: Path, name: str, scene: str, step: int) -> tuple[tuple[Frame, ...], Mapping[str, int]]:
     """The usable frames among every `step`-th of a stream, and reason -> how many were left out.
 
-    Frames with a non-finite pose or an empty depth map are left out and counted; all others are decoded once.
+    Frames with a pose that is not finite or no rigid motion, or with an empty depth map, are left out and counted; all
+    others are decoded once.
 
     Raises:
         DatasetInvalid: as `read_index`; or no frame can be used.
@@ -156,8 +157,9 @@ def read_stream(root: Path, name: str, scene: str, step: int) -> tuple[tuple[Fra
     """
     index, frames, skipped = read_index(root, name, scene, step), list[Frame](), Counter[str]()
     for entry in index.frames:
-        if not np.isfinite(entry.camera_to_world).all():
-            skipped["non-finite pose"] += 1
+        fault = pose_fault(entry.camera_to_world)
+        if fault is not None:
+            skipped[fault] += 1
             continue
         frame, depth = index.frame(root, entry)
         if depth.any():

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.errors import DatasetInvalid, FrameInvalid
-from workers.scenes.cameras import is_pinhole, same_view
+from workers.scenes.cameras import NON_FINITE, is_pinhole, pose_fault, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.scene import Frame
 
@@ -33,7 +33,6 @@ F64 = NDArray[np.float64]
 DEPTH_SCALE, DEPTH_NONE = 512.0, 65535
 _AREA = re.compile(r"area_(?P<number>[1-6])[ab]?")
 _NAME = re.compile(r"(?P<stem>camera_(?P<camera>[^_]+)_(?P<room>.+)_frame_(?P<number>\d+))_domain_rgb\.png")
-_RIGID = 1e-2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -105,7 +104,8 @@ def read_frames(
 ) -> tuple[tuple[Frame, ...], Mapping[str, int]]:
     """The frames of a room's pictures, and reason -> how many were left out.
 
-    Left out are pictures with a non-finite pose, and those whose pose file names another room than their name does.
+    Left out are pictures with a pose that is not finite or no rigid motion, and those whose pose file names another
+    room than their name does.
 
     Raises:
         FrameInvalid: a file is missing or no picture, a pose file holds no camera, or depth and colour show different
@@ -132,8 +132,9 @@ def _read_frame(root: Path, picture: Picture, digests: DigestCache) -> Frame | s
         return "pose of another room"
     intrinsics = _matrix(values, "camera_k_matrix", (3, 3), picture.pose)
     world_to_camera = _matrix(values, "camera_rt_matrix", (3, 4), picture.pose)
-    if not (np.isfinite(intrinsics).all() and np.isfinite(world_to_camera).all()):
-        return "non-finite pose"
+    fault = pose_fault(np.vstack([world_to_camera, [0, 0, 0, 1]])) if np.isfinite(intrinsics).all() else NON_FINITE
+    if fault is not None:
+        return fault
     if not is_pinhole(intrinsics):
         raise FrameInvalid(
             f"{picture.pose}: camera_k_matrix holds no pinhole K: focal lengths must be positive, got "
@@ -154,7 +155,7 @@ def _read_frame(root: Path, picture: Picture, digests: DigestCache) -> Frame | s
         depth=picture.depth,
         image_size=size,
         intrinsics=intrinsics,
-        camera_to_world=_inverted(world_to_camera, picture.pose),
+        camera_to_world=_inverted(world_to_camera),
         image_digest=digests.of(picture.image),
         depth_digest=digests.of(picture.depth),
         depth_scale=DEPTH_SCALE,
@@ -198,11 +199,9 @@ def _matrix(values: Mapping[str, object], key: str, shape: tuple[int, int], name
     return matrix
 
 
-def _inverted(world_to_camera: F64, name: str) -> F64:
-    """(4,4) camera-to-world of a (3,4) world-to-camera."""
+def _inverted(world_to_camera: F64) -> F64:
+    """(4,4) camera-to-world of a (3,4) world-to-camera, a rigid motion."""
     turn, shift = world_to_camera[:, :3], world_to_camera[:, 3]
-    if not (np.abs(turn @ turn.T - np.eye(3)).max() < _RIGID and np.linalg.det(turn) > 0):
-        raise FrameInvalid(f"{name}: camera_rt_matrix does not begin with a rotation; unpack it again")
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turn.T, -turn.T @ shift
     return pose

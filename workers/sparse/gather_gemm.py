@@ -25,7 +25,10 @@ _NARROW = 8
 """With no more channels in, a tile's whole neighbourhoods are multiplied at once."""
 _FEW_ROWS = 1024
 """In half precision, maps with no more rows on their smaller side are multiplied at once, not offset by offset: short
-products cost a kernel of their own each. In float32 they do not, and what is multiplied at once is half empty."""
+products cost a kernel of their own each."""
+_LITTLE_WORK = 1 << 23
+"""In float32, maps are multiplied at once where that takes no more multiplications, empty places included: half of them
+and more are empty, which only the smallest maps repay in calls saved."""
 
 
 def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -44,12 +47,18 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
     cast_down = torch.is_autocast_enabled(device) and kernel_kmn.shape[1] >= _FEW_CHANNELS
     compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
     with torch.autocast(device, enabled=False):
-        if compute.itemsize < 4 and min(kernel_map.num_sources, kernel_map.num_targets) <= _FEW_ROWS:
+        if _at_once(kernel_map, kernel_kmn, compute):
             return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
         if kernel_kmn.shape[1] <= _NARROW:
             return narrow_convolution(features_vm, kernel_kmn, kernel_map, compute)
         apply: Any = _GatherGemmScatter.apply
         return cast(Tensor, apply(features_vm.contiguous(), kernel_kmn, kernel_map, compute))
+
+
+def _at_once(kernel_map: KernelMap, kernel_kmn: Tensor, compute: torch.dtype) -> bool:
+    """Whether a map is so small that its whole neighbourhoods are multiplied at once."""
+    rows = min(kernel_map.num_sources, kernel_map.num_targets)
+    return rows <= _FEW_ROWS if compute.itemsize < 4 else rows * kernel_kmn.numel() <= _LITTLE_WORK
 
 
 class _GatherGemmScatter(torch.autograd.Function):

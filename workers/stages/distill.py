@@ -27,9 +27,15 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def run(context: Context) -> None:
-    """Trains on the scenes of the split `train` and publishes the output `network`."""
+    """Trains on the scenes of the split `train` and publishes the output `network`.
+
+    Raises:
+        SpecInvalid: text of another dimension than the embeddings', whether training reads it or only `predict` will.
+    """
     spec = context.spec
     assert isinstance(spec, Distill)
+    if {"embeddings", "text_embeddings"} <= context.inputs.keys():
+        _text_beside_embeddings(context)
     loss, dimension = _LOSSES[spec.target](context, spec)
 
     def target(scene: str, points: PartReader) -> PartReader:
@@ -54,7 +60,7 @@ def _towards_embeddings(context: Context, spec: Distill) -> tuple[Loss, int]:
     balance = spec.training.class_balance
     text = None
     if balance:
-        text = torch.from_numpy(context.text_embeddings(dimension, "a lifted embedding")).to(context.machine.device)
+        text = _text_beside_embeddings(context)
     distance = cosine_loss if spec.loss == "cosine" else l1_loss
 
     def loss(predicted: Tensor, embeddings: Tensor, _scene: Tensor) -> Tensor:
@@ -99,6 +105,12 @@ _LOSSES: dict[str, Callable[[Context, Distill], tuple[Loss, int]]] = {
     "labels": _towards_labels,
     "scene_labels": _towards_scene_labels,
 }
+
+
+def _text_beside_embeddings(context: Context) -> Tensor:
+    """(K,D) as `_text`, D being that of the lifted embeddings."""
+    dimension = int(context.artifact("embeddings").attributes["dimension"])
+    return torch.from_numpy(context.text_embeddings(dimension, "a lifted embedding")).to(context.machine.device)
 
 
 def _text(context: Context) -> Tensor:

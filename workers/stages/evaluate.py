@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from storage.artifacts.store import WHOLE, PartReader, scene_of
 from storage.labels import IGNORE, label_set
+from storage.specs.parts import Split
 from storage.specs.stages import Evaluate
 from workers import scoring
 from workers.context import Context, Pace, check_order
@@ -27,13 +29,18 @@ Confusions = dict[tuple[str, str], NDArray[np.int64]]
 
 
 def run(context: Context) -> None:
-    """Publishes `evaluation`: a confusion matrix a prediction and subset, and the scores in its attributes."""
+    """Publishes `evaluation`: a confusion matrix a prediction and subset, and the scores in its attributes.
+
+    Raises:
+        SpecInvalid: the dataset has no scene in these splits.
+        NotFound: no scene with ground truth in these splits is in every prediction.
+    """
     spec = context.spec
     assert isinstance(spec, Evaluate)
     names = sorted(context.named("predictions"))
     truth = context.artifact("ground_truth")
     classes = label_set(truth.attributes["label_set"]).classes
-    scenes = _scored_scenes(context, context.scenes("ground_truth", spec.splits))
+    scenes = _scored_scenes(context, spec.splits)
     subsets = SUBSETS if "coverage" in context.inputs else ("all",)
     total: Confusions = {
         (name, subset): np.zeros((len(classes), len(classes) + 1), np.int64) for name in names for subset in subsets
@@ -52,10 +59,14 @@ def run(context: Context) -> None:
     context.publish("evaluation", scores=json.loads(json.dumps(rows)), scenes=scenes, classes=list(classes))
 
 
-def _scored_scenes(context: Context, scenes: list[str]) -> list[str]:
-    """The scenes that every prediction has, so that all are scored on the same points; the others are named."""
-    predictions = context.named("predictions").values()
-    scored = [scene for scene in scenes if all(scene_of(one, scene) is not None for one in predictions)]
+def _scored_scenes(context: Context, splits: Sequence[Split]) -> list[str]:
+    """The scenes with ground truth that every prediction has, so that all are scored on the same points.
+
+    The others are named in a note. Empty only where no scene of these splits has ground truth.
+    """
+    context.chosen_scenes("scenes", splits)
+    scenes = context.scenes("ground_truth", splits)
+    scored = context.in_every("predictions", scenes, splits) if scenes else []
     if len(scored) < len(scenes):
         left = [scene for scene in scenes if scene not in set(scored)]
         context.reporter.note(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from storage import keys
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
 from storage.specs.stages import Extract
@@ -21,6 +22,9 @@ from workers.geometry import camera, lifting, visibility
 from workers.scenes import frames
 from workers.scenes.scene import Frame
 
+LEAST_COVERED = 0.01
+"""A scene of whose points a smaller share is visible is named in the run's events."""
+
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """The digest of the image encoder's weights."""
@@ -28,27 +32,29 @@ def external_inputs(context: Context) -> Mapping[str, str]:
 
 
 def run(context: Context) -> None:
-    """Writes the 2D-projected embeddings of every scene of the wanted splits; scenes without a picture are left out.
+    """Writes the 2D-projected embeddings of every scene of the wanted splits.
+
+    Scenes without a picture are left out, and so are those without a visible point where `blind_scenes` says so.
 
     Raises:
-        NothingVisible: a scene of which no frame sees a point; or not one scene has a picture.
+        NothingVisible: a scene of which no frame sees a point; or not one scene has a picture, or a visible point.
         FrameInvalid: an image that is not the one that was ingested, or cannot be read.
     """
     spec = _spec(context)
     encoder = choose.image_encoder(spec.encoder, context.machine.weights, context.machine.threads)
     scenes = _with_pictures(context, context.scenes("scenes", spec.splits))
     pace = Pace(context.reporter, "scene", len(scenes))
-    for scene in scenes:
-        points = context.open(context.artifact("scenes"), scene)
-        inputs = {"scenes": points.key, **context.external}
-        with context.scene_part("embeddings", scene, inputs) as part:
-            if part is not None:
-                _lift(context, encoder, points, part)
-        pace.advance(free=part is None)
+    lifted = [scene for scene in scenes if _lifted(context, encoder, scene, pace)]
+    if scenes and not lifted:
+        raise NothingVisible(
+            f"not one of the {len(scenes)} scenes with pictures has a visible point; check that poses are "
+            "camera-to-world in metres and that depth is in the stated unit",
+            scene=scenes[0],
+        )
     splits = context.artifact("scenes").attributes["splits"]
     context.publish(
         "embeddings",
-        splits={scene: splits[scene] for scene in scenes},
+        splits={scene: splits[scene] for scene in lifted},
         dimension=encoder.dimension,
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
@@ -68,6 +74,32 @@ def _with_pictures(context: Context, scenes: list[str]) -> list[str]:
     if scenes and len(without) == len(scenes):
         raise NothingVisible("not one scene has a picture, so nothing can be lifted to its points", scene=scenes[0])
     return [scene for scene in scenes if scene not in set(without)]
+
+
+def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> bool:
+    """Sees to one scene's part, and names the scene where next to nothing is visible; False where it is left out."""
+    points = context.open(context.artifact("scenes"), scene)
+    inputs = {"scenes": points.key, **context.external}
+    try:
+        with context.scene_part("embeddings", scene, inputs) as part:
+            if part is not None:
+                _lift(context, encoder, points, part)
+    except NothingVisible as error:
+        if _spec(context).blind_scenes == "refuse":
+            raise
+        context.reporter.note(f"left out, blind_scenes says so: {error.message}")
+        pace.advance()
+        return False
+    made = context.store.part(keys.scene_key(context.spec, "embeddings", {**inputs, "scene": scene}))
+    assert made is not None
+    share = made.attributes["num_covered"] / made.attributes["num_points"]
+    if share < LEAST_COVERED:
+        context.reporter.note(
+            f"scene {scene}: {share:.2%} of its {made.attributes['num_points']} points are visible in its frames; its "
+            "poses may be misaligned"
+        )
+    pace.advance(free=part is None)
+    return True
 
 
 def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: PartWriter) -> None:
@@ -93,7 +125,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         raise NothingVisible(
             f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; "
             "check that poses are camera-to-world in metres, that depth is in the stated unit, and that both "
-            "are of this scene",
+            "are of this scene; blind_scenes: leave_out (extract.blind_scenes of a recipe) goes on without such scenes",
             scene=scene.scene,
         )
     part.write("embeddings", lifted.embeddings)

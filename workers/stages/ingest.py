@@ -7,7 +7,7 @@ supervised bound may name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from storage import keys
 from storage.errors import DatasetInvalid, VlglabError
@@ -19,14 +19,31 @@ from workers.scenes.scene import Scene, SceneRef, SceneSource
 
 
 def external_inputs(context: Context) -> Mapping[str, str]:
-    """The raw dataset's fingerprint: a digest of every scene's id, split and files."""
-    return {"raw": keys.digest([[ref.id, ref.split, ref.fingerprint] for ref in source_of(context).scenes()])}
+    """The raw dataset's fingerprint: a digest of every scene's id, split and files.
+
+    Raises:
+        DatasetInvalid: a scene cannot be taken; told before the first is read.
+    """
+    return fingerprint_of(_sound(source_of(context).scenes()))
+
+
+def fingerprint_of(refs: Sequence[SceneRef]) -> Mapping[str, str]:
+    """The raw dataset as an input: a digest of every scene's id, split and files."""
+    return {"raw": keys.digest([[ref.id, ref.split, ref.fingerprint] for ref in refs])}
+
+
+def _sound(refs: Sequence[SceneRef]) -> Sequence[SceneRef]:
+    """The scenes, none of which has a fault."""
+    for ref in refs:
+        if ref.fault is not None:
+            raise ref.fault
+    return refs
 
 
 def run(context: Context) -> None:
     """Reads every scene, one part a scene; scenes that an earlier run ingested are reused."""
     source = source_of(context)
-    refs = source.scenes()
+    refs = _sound(source.scenes())
     pace = Pace(context.reporter, "scene", len(refs))
     labelled: dict[str, bool] = {}
     for ref in refs:
@@ -42,8 +59,11 @@ def run(context: Context) -> None:
 
 
 def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
-    """Writes one scene's two parts; returns whether it has ground truth."""
-    inputs = {"raw": ref.fingerprint}
+    """Writes one scene's two parts; returns whether it has ground truth.
+
+    The split is an input: it stands in the parts, and decides whether a scene may lack its scene-level labels.
+    """
+    inputs = {"raw": ref.fingerprint, "split": ref.split}
     scene: Scene | None = None
     with context.scene_part("scenes", ref.id, inputs) as part:
         if part is not None:

@@ -6,6 +6,7 @@ Writes `scenes.json`, a list with what `workers.scenes.inspect` reports of each 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from storage.artifacts.store import WHOLE
 from storage.labels import label_set
@@ -16,12 +17,14 @@ from workers.stages import ingest
 
 REPORTS = "scenes.json"
 
-external_inputs = ingest.external_inputs
-"""The raw dataset's fingerprint, as `ingest` takes it."""
+
+def external_inputs(context: Context) -> Mapping[str, str]:
+    """The raw dataset's fingerprint; a scene that cannot be taken enters with its fault."""
+    return ingest.fingerprint_of(ingest.source_of(context).scenes())
 
 
 def run(context: Context) -> None:
-    """Inspects every scene; one that cannot be read becomes a line of the report."""
+    """Inspects every scene; one that cannot be taken or read becomes a line of the report."""
     spec = context.spec
     assert isinstance(spec, Inspect)
     source = ingest.source_of(context)

@@ -24,7 +24,11 @@ from workers.sparse.choose import choose_engine
 
 
 def run(context: Context) -> None:
-    """Writes a label for every point of every scene of the wanted splits."""
+    """Writes a label for every point of every scene of the wanted splits.
+
+    Raises:
+        SpecInvalid: no scene in these splits, or text of another dimension than the network's.
+    """
     spec = context.spec
     assert isinstance(spec, Predict)
     text_part = context.open(context.artifact("text_embeddings"))
@@ -32,7 +36,7 @@ def run(context: Context) -> None:
     network = load_network(network_part, context.machine.device)
     dimension = int(network_part.attributes["dimension"])
     text = torch.from_numpy(context.text_embeddings(dimension, "an embedding of the network"))
-    scenes = context.scenes("scenes", spec.splits)
+    scenes = context.chosen_scenes("scenes", spec.splits)
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:
         points = context.open(context.artifact("scenes"), scene)
@@ -41,11 +45,11 @@ def run(context: Context) -> None:
             if part is not None:
                 _segment(points, network, text, part, spec.voxelisations)
         pace.advance(free=part is None)
-    splits = context.artifact("scenes").attributes["splits"]
+    about = context.artifact("scenes").attributes
     context.publish(
         "labels",
-        splits={scene: splits[scene] for scene in scenes},
-        label_set=text_part.attributes["label_set"],
+        splits={scene: about["splits"][scene] for scene in scenes},
+        label_set=about["label_set"],
         trained_on=context.artifact("network").attributes.get("train_scenes", []),
     )
 

@@ -10,19 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import PartReader, PartWriter
-from storage.errors import SpecInvalid
+from storage.errors import DatasetInvalid, SpecInvalid
 from storage.labels import IGNORE
 from storage.specs.stages import PseudoLabel
 from workers.context import Context, Pace, check_order
 
 
 def run(context: Context) -> None:
-    """Writes Y, one label a point, IGNORE where no view covers it."""
+    """Writes Y, one label a point, IGNORE where no view covers it.
+
+    Raises:
+        DatasetInvalid: filtering is asked for, and a training scene has no scene-level labels.
+    """
     spec = context.spec
     assert isinstance(spec, PseudoLabel)
     text_part = context.open(context.artifact("text_embeddings"))
     text = context.text_embeddings(int(context.artifact("embeddings").attributes["dimension"]), "a lifted embedding")
-    scenes = context.scenes("embeddings", spec.splits)
+    scenes = context.chosen_scenes("embeddings", spec.splits)
+    splits = context.artifact("embeddings").attributes["splits"]
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:
         points = context.open(context.artifact("scenes"), scene)
@@ -31,16 +36,21 @@ def run(context: Context) -> None:
                 f"scene {scene}: its labels are of {points.attributes['label_set']}, the text embeddings of "
                 f"{text_part.attributes['label_set']}"
             )
+        present = points.attributes["scene_labels"] or None
+        if spec.filtering and present is None and splits[scene] == "train":
+            raise DatasetInvalid(
+                f"scene {scene}: it trains and has no scene-level labels to filter by; list the classes present in "
+                "scene_labels.txt and ingest it again, hold it out, or set filtering to false",
+                scene=scene,
+            )
         lifted = context.open(context.artifact("embeddings"), scene)
         check_order(lifted, points)
         inputs = {"scenes": points.key, "embeddings": lifted.key, "text_embeddings": text_part.key}
         with context.scene_part("labels", scene, inputs) as part:
             if part is not None:
-                present = (points.attributes["scene_labels"] or None) if spec.filtering else None
-                _label(lifted, text, present, part)
+                _label(lifted, text, present if spec.filtering else None, part)
                 part.set(split=points.attributes["split"], label_set=points.attributes["label_set"])
         pace.advance(free=part is None)
-    splits = context.artifact("embeddings").attributes["splits"]
     context.publish(
         "labels",
         splits={scene: splits[scene] for scene in scenes},

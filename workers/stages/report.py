@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import WHOLE, PartReader, PartWriter, scene_of
-from storage.errors import NotFound, SpecInvalid
+from storage.errors import SpecInvalid
 from storage.labels import IGNORE, NYU40_TO_SCANNET20, LabelSet, label_set
 from storage.specs.stages import Report
 from workers import figures
@@ -35,14 +35,15 @@ def run(context: Context) -> None:
 
     Raises:
         NotFound: no scene of the splits is in every prediction.
-        SpecInvalid: predictions of other classes than the scenes'; a submission of an unknown prediction, or of another
-            label set than ScanNet-20.
+        SpecInvalid: no scene in these splits; a submission of an unknown prediction, or of another label set than
+            ScanNet-20.
     """
     spec = context.spec
     assert isinstance(spec, Report)
     names = sorted(context.named("predictions"), key=list(TITLES).index if _known(context) else None)
     shown = names if len(names) < 3 else [name for name in names if name in SHOWN] or names[:3]
-    scenes = _drawn_scenes(context, spec)
+    scenes = context.in_every("predictions", context.chosen_scenes("scenes", spec.splits), spec.splits)
+    scenes = scenes[: spec.max_scenes]
     classes = label_set(context.artifact("scenes").attributes["label_set"])
     has_truth = any(scene in context.artifact("ground_truth").scenes for scene in scenes)
     columns = ["input", *(["ground_truth"] if has_truth else []), *shown]
@@ -63,39 +64,26 @@ def run(context: Context) -> None:
     context.publish("figures", scenes=scenes, picture=PICTURE)
 
 
-def _drawn_scenes(context: Context, spec: Report) -> list[str]:
-    """The first scenes of the splits that every prediction has.
-
-    Raises:
-        NotFound: there is none.
-        SpecInvalid: a prediction is of other classes than the scenes.
-    """
-    predictions, of_scenes = context.named("predictions"), context.artifact("scenes").attributes["label_set"]
-    for name, manifest in predictions.items():
-        if manifest.attributes["label_set"] != of_scenes:
-            raise SpecInvalid(
-                f"the prediction {name!r} is in the classes of {manifest.attributes['label_set']}, the scenes are of "
-                f"{of_scenes}; predict with text embeddings of {of_scenes}"
-            )
-    of_splits = context.scenes("scenes", spec.splits)
-    scenes = [scene for scene in of_splits if all(scene_of(one, scene) is not None for one in predictions.values())]
-    if not scenes:
-        raise NotFound(
-            f"none of the {len(of_splits)} scenes in the splits {', '.join(spec.splits)} is in every prediction "
-            f"({', '.join(predictions)}); predict these splits, or draw another one"
-        )
-    return scenes[: spec.max_scenes]
-
-
 def _submit(context: Context, name: str, part: PartWriter) -> None:
-    """Writes one prediction of every scene as ScanNet's server takes it: a text file, a NYU40 id a line, in order."""
+    """Writes one prediction as ScanNet's server takes it: a text file a scene, a NYU40 id a line, in order.
+
+    The server wants its hidden scenes and no other: where some of the prediction's scenes have no ground truth, only
+    those are written, else all.
+    """
     predictions = context.named("predictions")
     if name not in predictions:
         raise SpecInvalid(f"got the submission {name!r}, expected one of the predictions {', '.join(predictions)}")
     if predictions[name].attributes["label_set"] != "scannet20":
         raise SpecInvalid("ScanNet's server takes ScanNet-20 labels; the prediction is of another label set")
     nyu_of = np.array([nyu for nyu, _ in sorted(NYU40_TO_SCANNET20.items(), key=lambda pair: pair[1])])
-    for scene in predictions[name].scenes:
+    scenes = predictions[name].scenes
+    hidden = [scene for scene in scenes if scene_of(context.artifact("ground_truth"), scene) is None]
+    if hidden and len(hidden) < len(scenes):
+        context.reporter.note(
+            f"the submission holds the {len(hidden)} scenes of {name} whose ground truth is hidden, and leaves out "
+            f"{len(scenes) - len(hidden)} that have one"
+        )
+    for scene in hidden or scenes:
         labels = context.open(predictions[name], scene).array("labels")
         if (labels == IGNORE).any():
             raise SpecInvalid(

@@ -53,6 +53,16 @@ def test_registering_the_same_again_is_no_error(api: Any, root: Path) -> None:
     assert problem["code"] == "name_taken"
 
 
+def test_registering_again_after_the_folder_changed_tells_its_splits_anew(api: Any, root: Path) -> None:
+    folder = capture(root)
+    body = {"name": "lounge", "kind": "rgbd", "path": str(folder)}
+    before = api.post("/datasets", body)
+    (folder / "test.txt").write_text("scene0001_00\n")
+    assert api.post("/datasets", body) == {**before, "splits": ["train", "test"]} == api.get("/datasets/lounge")
+    (folder / "test.txt").unlink()
+    assert api.post("/datasets", body) == before == api.get("/datasets/lounge")
+
+
 def test_paths_outside_the_roots_are_refused_whether_they_exist_or_not(api: Any, root: Path, tmp_path: Path) -> None:
     outside = capture(tmp_path, "outside")
     (root / "link").symlink_to(outside)

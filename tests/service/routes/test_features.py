@@ -74,6 +74,22 @@ def test_an_artifact_that_no_run_recorded_is_not_visible(api: Any, worker: Any) 
     assert api.http.get(f"/api/v1/artifacts/{key}/files/a.png").status_code == 404
 
 
+def test_an_artifact_of_a_newer_format_is_a_conflict_that_says_to_upgrade(api: Any, figures: str) -> None:
+    (run,) = api.get("/runs")["items"]
+    store = api.parts.store
+    of_artifact, of_part = store.artifact_path(figures), store.part_path(figures[::-1]) / "manifest.json"
+    for manifest in (of_part, of_artifact):
+        manifest.write_text('{"format_version": 2}')
+        for path in (
+            f"/artifacts/{figures}",
+            f"/artifacts/{figures}/files/segmentation.png",
+            f"/runs/{run['id']}/files",
+        ):
+            problem = api.get(path, status=409)
+            assert problem["code"] == "format_too_new"
+            assert "upgrade vlglab" in problem["detail"]
+
+
 def test_an_artifact_shows_its_parts(api: Any, figures: str) -> None:
     found = api.get(f"/artifacts/{figures}")
     assert (found["kind"], found["num_scenes"], len(found["parts"]), len(found["files"])) == ("figures", 0, 1, 2)

@@ -12,6 +12,18 @@ Json = dict[str, Any]
 
 EXTRACT = {"stage": "extract"}
 INGEST = {"stage": "ingest", "label_set": "s3dis13"}
+OTHER_TEXT = [
+    {"spec": INGEST, "dataset": "offices"},
+    {"spec": {"stage": "embed_labels", "label_set": "scannet20"}},
+    {
+        "spec": {"stage": "supervise"},
+        "inputs": {
+            "scenes": {"run": "ingest", "output": "scenes"},
+            "ground_truth": {"run": "ingest", "output": "ground_truth"},
+            "text_embeddings": {"run": "embed_labels", "output": "text_embeddings"},
+        },
+    },
+]
 
 
 def recipe(**changes: Any) -> Json:
@@ -76,6 +88,9 @@ def test_runs_can_be_given_one_by_one(api: Any, offices: str) -> None:
         (recipe(overrides={"distill.voxel": 1}), "spec_invalid", "no such field"),
         (recipe(overrides={"distill.training.optimiser.learning_rate": -0.1}), "spec_invalid", "learning_rate"),
         (recipe(overrides={"embed_labels.class_names": ["wall"]}), "spec_invalid", "13 classes"),
+        (recipe(overrides={"embed_labels.label_set": "scannet20"}), "spec_invalid", "text_embeddings of scannet20"),
+        (recipe(overrides={"ingest.label_set": "scannet20"}), "spec_invalid", "scenes of scannet20"),
+        ({"name": "x", "runs": OTHER_TEXT}, "spec_invalid", "run 'supervise': the inputs"),
         (recipe(overrides={"embed_labels.class_names": ["bokcase"] * 13}), "unknown_class", "bookcase"),
         (recipe(presett="demo"), "request_invalid", "presett: this field is not known here"),
         (recipe(seed=-1), "request_invalid", "seed"),

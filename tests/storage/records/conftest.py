@@ -18,8 +18,8 @@ from storage.specs.plans import InputRef, PlannedRun
 
 @pytest.fixture
 def host(db: Database) -> str:
-    """The id of a worker host without GPUs."""
-    return hosts.register(db, "here", 1, 2, [])
+    """The id of a worker host without GPUs, with slots enough for every run of a test."""
+    return hosts.register(db, "here", 1, 64, [])
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def claimed(db: Database, host: str, ready_run: Callable[..., Run]) -> Callable[
 
     def make(spec: stages.StageSpec | None = None, lease_s: float = 3600.0) -> Claim:
         run = ready_run(spec, priority=1000)
-        claim = leases.claim(db, host, (), False, lease_s)
+        claim = leases.claim(db, host, lease_s)
         assert claim is not None
         assert claim.run_id == run.id
         return claim

@@ -21,7 +21,7 @@ from storage.records import leases
 from storage.records.database import Database
 db = Database.open(sys.argv[1])
 got = []
-while (claim := leases.claim(db, sys.argv[2], (), False, 60.0)) is not None:
+while (claim := leases.claim(db, sys.argv[2], 60.0)) is not None:
     got.append(claim.run_id)
 print(json.dumps(got))
 """
@@ -34,7 +34,7 @@ def test_threads_that_claim_never_get_the_same_run(db: Database, host: str, read
 
     def work(mine: list[Claim]) -> None:
         start.wait()
-        while (claim := leases.claim(db, host, (), False, 60.0)) is not None:
+        while (claim := leases.claim(db, host, 60.0)) is not None:
             mine.append(claim)
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in got]

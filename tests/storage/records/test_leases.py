@@ -64,7 +64,7 @@ def test_a_token_that_no_longer_holds_its_run_writes_nothing(
     if how == "taken over":
         with db.write() as session:
             runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
-        assert leases.claim(db, host, (), False, 60.0) is not None
+        assert leases.claim(db, host, 60.0) is not None
     ends: dict[str, Callable[[], None]] = {
         "succeeded": lambda: leases.succeed(db, claim.token, {}, cached=False),
         "failed": lambda: leases.fail(db, claim.token, "c", "m", None),
@@ -84,13 +84,13 @@ def test_the_oldest_ready_run_comes_first_unless_another_has_priority(
     db: Database, host: str, ready_run: NewRun
 ) -> None:
     first, second, urgent = ready_run(), ready_run(), ready_run(priority=5)
-    order = [leases.claim(db, host, (), False, 60.0) for _ in range(4)]
+    order = [leases.claim(db, host, 60.0) for _ in range(4)]
     assert [claim and claim.run_id for claim in order] == [urgent.id, first.id, second.id, None]
 
 
 def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: str, ready_run: NewRun) -> None:
     run = ready_run()
-    claim = leases.claim(db, host, (), False, 60.0)
+    claim = leases.claim(db, host, 60.0)
     assert claim is not None
     assert (claim.run_id, claim.attempt, claim.stage, claim.gpu) == (run.id, 1, "ingest", None)
     assert len(claim.token) == 32
@@ -102,23 +102,23 @@ def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: s
     assert leases.living_tokens(db) == frozenset()
     with db.write() as session:
         runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
-    again = leases.claim(db, host, (), False, 60.0)
+    again = leases.claim(db, host, 60.0)
     assert again is not None
     assert again.attempt == 2
     assert again.token != claim.token
 
 
 def test_with_gpus_a_stage_that_uses_one_waits_for_a_free_one(db: Database, ready_run: NewRun) -> None:
-    host = hosts.register(db, "gpus", 1, 2, [0, 3])
+    host = hosts.register(db, "gpus", 1, 2, [3])
     light = ready_run(LABELS, priority=-1)
     first, second = (heavy_run(db, stages.Specialize()) for _ in range(2))
-    one = leases.claim(db, host, (3,), True, 60.0)
+    one = leases.claim(db, host, 60.0)
     assert one is not None
     assert (one.run_id, one.gpu) == (first, 3)
-    two = leases.claim(db, host, (), True, 60.0)
+    two = leases.claim(db, host, 60.0)
     assert two is not None
     assert (two.run_id, two.gpu) == (light.id, None)
-    assert leases.claim(db, host, (), True, 60.0) is None
+    assert leases.claim(db, host, 60.0) is None
     assert runs.get(db, second).state == "ready"
 
 
@@ -136,7 +136,7 @@ def heavy_run(db: Database, spec: stages.Specialize) -> str:
 
 def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> None:
     run_id = heavy_run(db, stages.Specialize())
-    claim = leases.claim(db, host, (), False, 60.0)
+    claim = leases.claim(db, host, 60.0)
     assert claim is not None
     assert (claim.run_id, claim.gpu) == (run_id, None)
 
@@ -178,7 +178,7 @@ def test_a_lost_run_waits_again_and_fails_after_its_attempts(db: Database, host:
             assert run.state == "queued"
             with db.write() as session:
                 runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
-            assert leases.claim(db, host, (), False, -1.0) is not None
+            assert leases.claim(db, host, -1.0) is not None
     assert (run.state, run.reason_code) == ("failed", "worker_lost")
     assert "3 attempts" in (run.reason or "")
 
@@ -190,7 +190,7 @@ def test_attempts_that_were_given_back_do_not_count_as_lost(db: Database, host: 
         leases.release(db, claim.token, "the host stops")
         with db.write() as session:
             runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
-        claim = leases.claim(db, host, (), False, -1.0)
+        claim = leases.claim(db, host, -1.0)
     assert claim is not None
     leases.expire(db, max_attempts=2)
     assert runs.get(db, claim.run_id).state == "queued"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_an_experiment_shows_the_evaluations_of_its_runs(db: Database, host: str
     one = runs.of_experiment(db, made.id)[0]
     with db.write() as session:
         runs.move(session, runs.row_of(session, one.id), "ready", "by a test")
-    claim = leases.claim(db, host, (), False, 60.0)
+    claim = leases.claim(db, host, 60.0)
     assert claim is not None
     leases.record_artifact(db, claim.token, ArtifactRow("e" * 32, "evaluation", "evaluate", "x", one.id, "d", 1, 1, 1))
     leases.record_evaluations(db, claim.token, "e" * 32, SCORES)
@@ -117,6 +118,17 @@ def test_a_dataset_keeps_its_name(db: Database) -> None:
     datasets.add(db, Dataset("homes", "rgbd", "/h", "scannet20"))
     assert [d.name for d in datasets.list_datasets(db)] == ["homes", "offices"]
     assert datasets.get(db, "offices").splits == ("train", "test")
+
+
+def test_registering_again_tells_anew_what_was_found(db: Database) -> None:
+    lounge = Dataset("lounge", "rgbd", "/caps/lounge", "scannet20", {"frame_step": 1})
+    added = datasets.add(db, lounge)
+    both = replace(lounge, splits=("train", "test"))
+    assert datasets.add(db, both) == replace(added, splits=("train", "test")) == datasets.get(db, "lounge")
+    with pytest.raises(NameTaken):
+        datasets.add(db, replace(lounge, path="/elsewhere"))
+    assert datasets.get(db, "lounge").splits == ("train", "test"), "who was refused changes nothing"
+    assert datasets.add(db, lounge) == added == datasets.get(db, "lounge")
 
 
 def test_a_host_lives_while_it_beats(db: Database) -> None:

@@ -43,7 +43,7 @@ def test_an_unknown_stage_gets_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"voxel_m": 0}, "voxel_m: Input should be greater than 0"),
+        ({"voxel_m": 0}, "voxel_m: Input should be greater than or equal to 0.001"),
         ({"training": {"optimiser": {"learning_rate": float("nan"), "epochs": 1, "batch_size": 1}}}, "learning_rate"),
         ({"network": {"arch": "ResNet"}}, "MinkUNet18A"),
         ({"seed": -1}, "seed"),
@@ -52,6 +52,22 @@ def test_an_unknown_stage_gets_the_nearest() -> None:
 def test_values_out_of_range_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(SpecInvalid, match=words):
         stages.parse({"stage": "distill", **change})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"stage": "ingest", "label_set": "scannet20", "fusion": {"voxel_m": 1e-12}},
+        {"stage": "inspect", "label_set": "scannet20", "fusion": {"voxel_m": 0.0009}},
+        {"stage": "distill", "voxel_m": 1e-12},
+        {"stage": "supervise", "voxel_m": 1e-12},
+        {"stage": "import_checkpoint", "voxel_m": 1e-12},
+    ],
+)
+def test_a_voxel_is_a_millimetre_wide_at_least(document: dict[str, object]) -> None:
+    with pytest.raises(SpecInvalid, match=r"voxel_m: Input should be greater than or equal to 0\.001"):
+        stages.parse(document)
+    assert stages.parse({"stage": "supervise", "voxel_m": 0.001})
 
 
 def test_a_spec_cannot_be_changed() -> None:

@@ -115,6 +115,17 @@ def test_non_finite_poses_and_empty_depth_are_skipped_and_counted(capture: Path)
     assert [frame.name for frame in scene.frames] == ["0", "3"]
 
 
+@pytest.mark.parametrize("stored", [False, True], ids=["fused", "stored points"])
+def test_a_pose_that_is_no_rigid_motion_is_skipped_and_counted(capture: Path, stored: bool) -> None:
+    if stored:
+        np.savez(capture / "points.npz", points=np.zeros((1, 3)), colours=np.zeros((1, 3)))
+    (capture / "pose" / "1.txt").write_text("0 " * 16)
+    np.savetxt(capture / "pose" / "2.txt", np.diag([1.0, 1.0, 0.0, 1.0]))
+    scene = load(capture)
+    assert scene.skipped == {"pose that is no rigid motion": 2}
+    assert [frame.name for frame in scene.frames] == ["0", "3"]
+
+
 def test_a_capture_without_a_usable_frame_is_an_error(capture: Path) -> None:
     for path in (capture / "pose").iterdir():
         path.write_text("nan " * 16)
@@ -162,16 +173,42 @@ def test_a_missing_an_empty_and_a_strange_folder_are_errors(tmp_path: Path) -> N
     with pytest.raises(DatasetInvalid, match="holds no scene"):
         source(tmp_path / "empty").scenes()
     (tmp_path / "hollow" / "color").mkdir(parents=True)
+    assert "holds no image" in str(source(tmp_path / "hollow").scenes()[0].fault)
     with pytest.raises(DatasetInvalid, match="holds no image"):
-        source(tmp_path / "hollow").scenes()
+        source(tmp_path / "hollow").load("hollow")
 
 
 @pytest.mark.parametrize(("lost", "words"), [("pose/2.txt", "no pose"), ("depth/2.png", "no depth map")])
 def test_a_missing_file_of_a_frame_is_an_error_that_names_it(capture: Path, lost: str, words: str) -> None:
     (capture / lost).unlink()
     with pytest.raises(FrameInvalid, match=words) as caught:
-        source(capture).scenes()
+        load(capture)
     assert lost in caught.value.message and caught.value.scene == "room"
+    (ref,) = source(capture).scenes()
+    assert isinstance(ref.fault, FrameInvalid) and ref.fault.message == caught.value.message
+
+
+def test_a_bad_scene_is_offered_with_its_fault_among_the_sound_ones(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_capture(tmp_path / "many" / name, 2)
+    sound = source(tmp_path / "many").scenes()
+    lost = tmp_path / "many" / "b" / "pose" / "1.txt"
+    content = lost.read_text()
+    lost.unlink()
+    a, b, c = source(tmp_path / "many").scenes()
+    assert [a, c] == [sound[0], sound[2]] and a.fault is None and c.fault is None
+    assert b.fault is not None and b.fault.scene == "b" and b.fingerprint != sound[1].fingerprint
+    lost.write_text(content)
+    assert list(source(tmp_path / "many").scenes()) == list(sound)
+
+
+def test_a_capture_and_the_folder_around_it_do_not_share_a_fingerprint(tmp_path: Path) -> None:
+    """Their frames are named relative to different folders."""
+    root = write_capture(tmp_path / "caps" / "lounge", 2)
+    (alone,), (among,) = source(root).scenes(), source(tmp_path / "caps").scenes()
+    assert alone.id == among.id == "lounge"
+    assert load(root).frames[0].image != load(tmp_path / "caps").frames[0].image
+    assert alone.fingerprint != among.fingerprint
 
 
 def garble_image(root: Path) -> None:
@@ -267,7 +304,7 @@ def test_intrinsics_that_are_none_are_an_error(capture: Path, text: str) -> None
 def test_missing_intrinsics_are_an_error(capture: Path) -> None:
     (capture / "intrinsic" / "intrinsic_color.txt").unlink()
     with pytest.raises(DatasetInvalid, match=r"intrinsic_color\.txt is missing"):
-        source(capture).scenes()
+        load(capture)
 
 
 def test_poses_in_millimetres_are_an_error_that_says_so(capture: Path) -> None:

@@ -112,11 +112,13 @@ def test_a_scene_without_pictures_has_no_frames(tmp_path: Path) -> None:
     assert opened.load(opened.scenes()[0].id).frames == ()
 
 
-def test_lost_poses_are_counted(tmp_path: Path) -> None:
-    room = Room(TRAIN, ids(1))
-    room.poses[1] = np.full((4, 4), -np.inf)
+@pytest.mark.parametrize("exported", [False, True])
+def test_lost_poses_are_counted(tmp_path: Path, exported: bool) -> None:
+    room = Room(TRAIN, ids(1), exported=exported)
+    room.poses[1:] = [np.full((4, 4), -np.inf), np.zeros((4, 4))]
     scene = source(write_release(tmp_path / "scannet", [room])).load(TRAIN)
-    assert scene.skipped == {"non-finite pose": 1} and [f.name for f in scene.frames] == ["0", "2"]
+    assert scene.skipped == {"non-finite pose": 1, "pose that is no rigid motion": 1}
+    assert [f.name for f in scene.frames] == ["0"]
 
 
 @pytest.mark.parametrize("lists", ["tasks", "Benchmark", "Tasks/Benchmark"])
@@ -137,8 +139,8 @@ def test_a_part_of_the_release_can_be_used(tmp_path: Path, lists: str) -> None:
 def test_ids_beyond_nyu40_go_through_the_table(tmp_path: Path) -> None:
     """Raw ids: 3 is the floor, 2 a chair, 1163 an object (no class of the twenty), 82 other furniture."""
     root = write_release(tmp_path / "scannet", [Room(TRAIN, ids(3, 2, 1163, 82, 0))])
-    with pytest.raises(DatasetInvalid, match=r"scene0000_00: .*scannetv2-labels\.combined\.tsv"):
-        source(root).scenes()
+    (ref,) = source(root).scenes()
+    assert ref.fault is not None and ref.fault.message.startswith("scene scene0000_00: scannetv2-labels.combined.tsv")
     with pytest.raises(DatasetInvalid, match=r"labels\.ply has label ids beyond 40.*combined\.tsv"):
         source(root).load(TRAIN)
     table = root / "scannetv2-labels.combined.tsv"
@@ -210,9 +212,10 @@ def test_a_missing_or_truncated_file_is_named(root: Path, end: str) -> None:
     with pytest.raises(DatasetInvalid, match=rf"scene {VAL}: scans/{VAL}/{VAL}{end}: it ends after \d+ of the {N}"):
         source(root).load(VAL)
     path.unlink()
-    for use in (lambda: source(root).scenes(), lambda: source(root).load(VAL)):
-        with pytest.raises(DatasetInvalid, match=rf"scene {VAL}: .*{end}.* cannot be read"):
-            use()
+    with pytest.raises(DatasetInvalid, match=rf"scene {VAL}: .*{end}.* cannot be read"):
+        source(root).load(VAL)
+    faults = {ref.id: ref.fault for ref in source(root).scenes()}
+    assert end in str(faults.pop(VAL)) and set(faults.values()) == {None}
 
 
 def test_labels_of_other_points_are_refused(root: Path) -> None:
@@ -240,9 +243,13 @@ def test_an_alignment_must_be_a_turn_and_a_shift(root: Path, value: str) -> None
 def test_a_stream_that_ends_early_names_scene_file_and_frame(root: Path) -> None:
     path = files(root) / f"{TRAIN}.sens"
     path.write_bytes(path.read_bytes()[:-1000])
-    for use in (lambda: source(root).scenes(), lambda: source(root).load(TRAIN)):
-        with pytest.raises(FrameInvalid, match=rf"scene {TRAIN}: scans/{TRAIN}/{TRAIN}\.sens ends within frame 2 of 3"):
-            use()
+    with pytest.raises(
+        FrameInvalid, match=rf"scene {TRAIN}: scans/{TRAIN}/{TRAIN}\.sens ends within frame 2 of 3"
+    ) as got:
+        source(root).load(TRAIN)
+    faults = {ref.id: ref.fault for ref in source(root).scenes()}
+    assert isinstance(faults[TRAIN], FrameInvalid) and str(faults.pop(TRAIN)) == got.value.message
+    assert set(faults.values()) == {None}
 
 
 def test_images_without_poses_are_refused(root: Path) -> None:

@@ -19,10 +19,18 @@ COLOUR_K = np.array([[70.0, 0, 31.5], [0, 71.0, 23.5], [0, 0, 1]])
 DEPTH_K = np.array([[35.0, 0, 15.5], [0, 35.5, 11.5], [0, 0, 1]])
 
 
+def pose_of(values: np.ndarray) -> np.ndarray:
+    """(4,4) of (3,4) random numbers: a turn (their orthogonal part) and a shift."""
+    turn = np.linalg.qr(values[:, :3])[0]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn * np.sign(np.linalg.det(turn)), values[:, 3]
+    return pose.astype(np.float32)
+
+
 def sens(frames: int = 5, **changes: object) -> Sens:
     """A stream of random images; PNG, so that they come back as they were."""
     rng = np.random.default_rng(1)
-    poses = [np.eye(4) + np.pad(rng.normal(size=(3, 4)), ((0, 1), (0, 0))).astype(np.float32) for _ in range(frames)]
+    poses = [pose_of(rng.normal(size=(3, 4))) for _ in range(frames)]
     made = Sens(
         COLOUR_K,
         DEPTH_K,
@@ -124,12 +132,12 @@ def test_a_stream_made_by_hand(tmp_path: Path) -> None:
 
 def test_lost_poses_and_empty_depth_are_left_out_and_counted(tmp_path: Path) -> None:
     written = sens(4)
-    written.poses = [np.full((4, 4), -np.inf), *written.poses[1:]]
+    written.poses = [np.full((4, 4), -np.inf), written.poses[1], written.poses[2], np.zeros((4, 4))]
     written.depths = [*written.depths[:2], np.zeros((24, 32), np.uint16), written.depths[3]]
     written.write(tmp_path / "a.sens")
     frames, skipped = read_stream(tmp_path, "a.sens", "a", 1)
-    assert [f.name for f in frames] == ["1", "3"]
-    assert skipped == {"non-finite pose": 1, "empty depth": 1}
+    assert [f.name for f in frames] == ["1"]
+    assert skipped == {"non-finite pose": 1, "empty depth": 1, "pose that is no rigid motion": 1}
     with pytest.raises(DatasetInvalid, match=r"scene a: none of the 1 frames taken of a\.sens.*non-finite pose.: 1"):
         read_stream(tmp_path, "a.sens", "a", 9)
 

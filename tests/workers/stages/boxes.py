@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from storage import keys
-from storage.artifacts.memory_store import MemoryStore
 from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, PartEntry, PartReader, PartWriter
 from storage.specs.spec import ArtifactKind
 
@@ -34,7 +33,7 @@ def box(seed: int, count: int = 900) -> tuple[np.ndarray, np.ndarray, np.ndarray
 class World:
     """Artifacts by name, in a store."""
 
-    store: MemoryStore
+    store: ArtifactStore
     artifacts: dict[str, ArtifactManifest] = field(default_factory=dict)
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     covered: dict[str, np.ndarray] = field(default_factory=dict)
@@ -67,7 +66,7 @@ class World:
         return manifest
 
 
-def build(store: MemoryStore, *, garbled: bool = False) -> World:
+def build(store: ArtifactStore, *, garbled: bool = False) -> World:
     """The world; with `garbled` its ground truth is shuffled after the scene-level labels were derived."""
     world = World(store)
     rng = np.random.default_rng(0)

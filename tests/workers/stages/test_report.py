@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from storage.artifacts.store import ArtifactManifest, PartReader
+from storage.artifacts.store import ArtifactManifest, PartReader, scene_of
 from storage.errors import NotFound, SpecInvalid
 from storage.specs import stages
 from tests.workers.stages import boxes as made
@@ -60,7 +61,9 @@ def test_scenes_that_one_prediction_lacks_are_not_drawn(world: made.World) -> No
     part = reported(world, {"2d_text": one, "2d_filtered": other}, splits=BOTH)
     assert part.attributes["scenes"] == ["room_a", "room_b"]
     assert panels(part).shape[:2] == (2, 4)
-    with pytest.raises(NotFound, match="none of the 1 scenes in the splits test is in every prediction"):
+    with pytest.raises(
+        NotFound, match="none of the 1 scenes in the splits test .room_c. is in every one of the predictions"
+    ):
         reported(world, {"2d_text": one, "2d_filtered": other})
 
 
@@ -85,5 +88,40 @@ def test_predictions_of_other_classes_are_refused(world: made.World) -> None:
         if part is not None
     }
     other = world.add("labels", "labels", parts, salt="other", label_set="scannet20")
-    with pytest.raises(SpecInvalid, match="'3d' is in the classes of scannet20, the scenes are of s3dis13"):
+    with pytest.raises(SpecInvalid, match="predictions.3d of scannet20, scenes of s3dis13"):
         reported(world, {"3d": other})
+
+
+def of_scannet20(world: made.World, name: str, *, without: str = "") -> ArtifactManifest:
+    """An artifact of the world, in the other label set and perhaps without one scene."""
+    kept = world.artifacts[name]
+    parts = tuple(part for part in kept.parts if part.scene != without)
+    return replace(kept, parts=parts, attributes={**kept.attributes, "label_set": "scannet20"})
+
+
+@pytest.mark.parametrize(
+    ("hidden", "submitted"), [("room_c", {"room_c.txt"}), ("", {"room_a.txt", "room_b.txt", "room_c.txt"})]
+)
+def test_a_submission_holds_the_scenes_whose_ground_truth_is_hidden_or_else_all(
+    world: made.World, hidden: str, submitted: set[str]
+) -> None:
+    everywhere = {}
+    for scene, labels in world.labels.items():
+        about = {"num_points": len(labels), "point_order": order_of(world, scene), "label_set": "scannet20"}
+        everywhere[scene] = ({"labels": labels, "confidence": np.ones(len(labels), np.float16)}, about)
+    ours = world.add("ours", "labels", everywhere, label_set="scannet20")
+    world.artifacts["scenes"] = of_scannet20(world, "scenes")
+    world.artifacts["ground_truth"] = of_scannet20(world, "ground_truth", without=hidden)
+    made_of = reported(world, {"ours": ours}, splits=BOTH, submission="ours")
+    assert {name for name in made_of.files() if name.endswith(".txt")} == submitted
+    nyu_of = np.array([1, 2, 3])
+    np.testing.assert_array_equal(np.loadtxt(made_of.file("room_c.txt"), int), nyu_of[world.labels["room_c"]])
+
+
+def order_of(world: made.World, scene: str) -> str:
+    """The digest of a scene's points."""
+    entry = scene_of(world.artifacts["scenes"], scene)
+    assert entry is not None
+    part = world.store.part(entry.key)
+    assert part is not None
+    return str(part.attributes["point_order"])

@@ -1,0 +1,120 @@
+"""Experiments that a table needs: submitted, followed until they have ended, and never run beside themselves.
+
+Knows the client's calls; nothing of rows and scores. What is printed comes from an experiment that the same command
+submitted, never from one that had ended before: where nothing has changed since, its runs end as `cached` in seconds;
+where a stage's algorithm, a preset or the raw data has, the service computes anew what depends on it. What an earlier
+command left in progress is followed to its end first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from service import schemas
+from service.cli.console import Shell
+from service.cli.watching import follow
+from service.client import Client
+
+Request = schemas.ExperimentRequest | schemas.RunListRequest
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(schemas.AnyExperimentRequest)
+_LIVING = ("queued", "running")
+_ENDED_BADLY = ("failed", "cancelled")
+
+
+def completed(at: Shell, requests: Sequence[Request]) -> list[str]:
+    """The ids of experiments that have ended well, one a request; equal requests share one, whatever their names.
+
+    Raises:
+        typer.Exit: an experiment failed or was cancelled; its runs say why.
+    """
+    wanted = {asks_for(request): request for request in requests}
+    left = in_progress(at.client)
+    made = {asks: at.client.submit(request).id for asks, request in wanted.items() if asks not in left}
+    _wait(at, [made[asks] if asks in made else left[asks] for asks in wanted])
+    again = {asks: at.client.submit(request).id for asks, request in wanted.items() if asks not in made}
+    _wait(at, again.values())
+    made |= again
+    return [made[asks_for(request)] for request in requests]
+
+
+def in_progress(client: Client) -> dict[str, str]:
+    """What is asked for by experiments that have not ended -> the newest one's id."""
+    found: dict[str, str] = {}
+    for one in client.experiments():
+        if one.state not in _LIVING:
+            continue
+        try:
+            asks = asks_for(_REQUEST.validate_python(one.request))
+        except ValidationError:  # asked of a service of another version, in words that this one has not
+            continue
+        found.setdefault(asks, one.id)
+    return found
+
+
+def moved(client: Client, name: str, trained: str, native: str) -> schemas.RunListRequest:
+    """Table 4: the held-out scenes of `native`, predicted by the network of `trained` and their own text; and scored.
+
+    Its inputs are artifacts, so that equal inputs are an equal request, whichever experiments gave them.
+
+    Args:
+        client: reads both experiments, which have ended well.
+        name: what it shall be called.
+        trained: id of the experiment whose network is taken.
+        native: id of the experiment on the other dataset.
+    """
+    network = {run.name: run for run in client.experiment(trained).runs}["distill"]
+    runs = {run.name: run for run in client.experiment(native).runs}
+
+    def of(run: schemas.Run, output: str) -> schemas.InputRequest:
+        return schemas.InputRequest(artifact=run.outputs[output])
+
+    scenes = of(runs["ingest"], "scenes")
+    predict = schemas.RunRequest(
+        name="predict",
+        spec=runs["predict"].spec,
+        inputs={
+            "scenes": scenes,
+            "network": of(network, "network"),
+            "text_embeddings": of(runs["embed_labels"], "text_embeddings"),
+        },
+    )
+    evaluate = schemas.RunRequest(
+        name="evaluate",
+        spec=runs["evaluate"].spec,
+        inputs={
+            "scenes": scenes,
+            "ground_truth": of(runs["ingest"], "ground_truth"),
+            "coverage": of(runs["extract"], "embeddings"),
+            "predictions.moved": schemas.InputRequest(run="predict", output="labels"),
+        },
+    )
+    return schemas.RunListRequest(name=name, runs=[predict, evaluate])
+
+
+def asks_for(request: Request) -> str:
+    """What a request asks for, so that equal ones can be told; its name is of no account."""
+    document = request.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    return json.dumps(document, sort_keys=True)
+
+
+def _wait(at: Shell, experiments: Iterable[str]) -> None:
+    """Follows experiments, one after the other, until all have ended; stops at one that did not end well.
+
+    Raises:
+        typer.Exit: an experiment failed or was cancelled; its runs say why.
+    """
+    for experiment in experiments:
+        runs = follow(partial(_runs, at.client, experiment), at.err)
+        if any(run.state in _ENDED_BADLY for run in runs):
+            at.err.print(f"the experiment {experiment} did not end well: vlglab experiments show {experiment}")
+            raise typer.Exit(1)
+
+
+def _runs(client: Client, experiment: str) -> Sequence[schemas.Run]:
+    return client.experiment(experiment).runs

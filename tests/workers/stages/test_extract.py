@@ -1,0 +1,109 @@
+"""Extract: rooms whose poses are misaligned, wholly or nearly, and what becomes of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.artifacts.memory_store import MemoryStore
+from storage.artifacts.store import ArtifactManifest, scene_of
+from storage.errors import NothingVisible
+from storage.specs.parts import Lifting
+from storage.specs.stages import Extract, Ingest
+from tests.fixtures.s3dis_writer import NO_DEPTH, RELEASE, write_picture, write_room
+from workers import trial
+from workers.context import RawDataset
+
+HERE, ELSEWHERE = (-12.5, 30.25, 0.0), (-30.25, -12.5, 0.0)
+SEES, BLIND = "Area_1_office_1", "Area_1_office_2"
+REFUSE = Extract(lifting=Lifting(width=108, height=108, border_px=2))
+LEAVE_OUT = REFUSE.model_copy(update={"blind_scenes": "leave_out"})
+
+
+class Rooms:
+    """Rooms of S3DIS on disk, ingested into a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.store = root, MemoryStore()
+
+    def add(self, room: str, origin: tuple[float, float, float] | None) -> None:
+        """Writes a room, and one picture whose pose says that the room is at `origin`."""
+        write_room(self.root / RELEASE, 1, room, origin=HERE)
+        if origin is not None:
+            write_picture(self.root, "area_1", room, int(room[-1]), origin=origin)
+
+    def extract(self, spec: Extract) -> trial.Trial:
+        dataset = RawDataset("s3dis", "s3dis", self.root, {})
+        scenes = trial.run_stage(Ingest(label_set="s3dis13"), self.store, dataset=dataset).artifacts["scenes"]
+        return trial.run_stage(spec, self.store, {"scenes": scenes}, dataset=dataset)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Rooms:
+    """office_1 sees itself, office_2 is misaligned, office_3 has no picture."""
+    made = Rooms(tmp_path / "s3dis")
+    for room, origin in (("office_1", HERE), ("office_2", ELSEWHERE), ("office_3", None)):
+        made.add(room, origin)
+    return made
+
+
+def key_of(manifest: ArtifactManifest, scene: str) -> str:
+    entry = scene_of(manifest, scene)
+    assert entry is not None
+    return entry.key
+
+
+def test_a_room_without_a_visible_point_fails_the_run_and_is_named(rooms: Rooms) -> None:
+    with pytest.raises(
+        NothingVisible, match=f"scene {BLIND}: not one of 5900 points.*blind_scenes: leave_out"
+    ) as caught:
+        rooms.extract(REFUSE)
+    assert (caught.value.code, caught.value.scene) == ("nothing_visible", BLIND)
+
+
+def test_it_is_left_out_where_the_spec_says_so_and_the_run_tells(rooms: Rooms) -> None:
+    made = rooms.extract(LEAVE_OUT)
+    embeddings = made.artifacts["embeddings"]
+    assert embeddings.scenes == (SEES,) and embeddings.attributes["splits"] == {SEES: "train"}
+    told = [note for note in made.recorder.notes if BLIND in note]
+    assert len(told) == 1 and told[0].startswith("left out")
+    assert made.recorder.last_progress["done"] == made.recorder.last_progress["total"] == 2
+    assert not any(SEES in note for note in made.recorder.notes)
+    with pytest.raises(NothingVisible):
+        rooms.extract(REFUSE)
+
+
+def test_the_others_are_the_same_parts_either_way(tmp_path: Path) -> None:
+    made = Rooms(tmp_path / "s3dis")
+    made.add("office_1", HERE)
+    one, other = (made.extract(spec).artifacts["embeddings"] for spec in (REFUSE, LEAVE_OUT))
+    assert key_of(one, SEES) == key_of(other, SEES) and one.key != other.key
+
+
+def test_nothing_at_all_is_an_error_either_way(tmp_path: Path) -> None:
+    made = Rooms(tmp_path / "s3dis")
+    made.add("office_2", ELSEWHERE)
+    with pytest.raises(NothingVisible, match="not one of the 1 scenes with pictures has a visible point") as caught:
+        made.extract(LEAVE_OUT)
+    assert caught.value.scene == BLIND
+
+
+def test_a_room_of_which_next_to_nothing_is_visible_is_told_in_every_run(tmp_path: Path) -> None:
+    made = Rooms(tmp_path / "s3dis")
+    made.add("office_1", HERE)
+    (path,) = (made.root / "area_1" / "data" / "depth").iterdir()
+    depth = np.array(Image.open(path))
+    patch = np.full_like(depth, NO_DEPTH)
+    patch[50:58, 50:58] = depth[50:58, 50:58]
+    Image.fromarray(patch).save(path)
+    first = made.extract(REFUSE)
+    part = made.store.part(key_of(first.artifacts["embeddings"], SEES))
+    assert part is not None
+    covered = part.attributes["num_covered"]
+    assert 0 < covered < 59
+    again = made.extract(LEAVE_OUT)
+    for told in (first, again):
+        assert [f"scene {SEES}: {covered / 5900:.2%} of its 5900 points" in n for n in told.recorder.notes] == [True]
