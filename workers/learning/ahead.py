@@ -18,8 +18,12 @@ def ahead(makes: Sequence[Callable[[], T]], count: int, threads: int = 1) -> Ite
     Args:
         makes: the calls; several run at a time where there are several threads.
         count: how many results at most are kept or being made beyond the one that was given out last.
-        threads: how many make them.
+        threads: how many make them; 0 makes each when it is asked for, in the caller's thread.
     """
+    if threads == 0:
+        for make in makes:
+            yield make()
+        return
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         waiting: deque[Future[T]] = deque()
         try:

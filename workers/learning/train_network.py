@@ -89,7 +89,8 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     batch_size = min(training.optimiser.batch_size, order_length)
 
     kept = Kept()
-    loaders = 1 if device.type == "cpu" else context.machine.threads
+    # on a CPU the step takes every core already, and a thread beside it only holds it up
+    loaders = 0 if device.type == "cpu" else context.machine.threads
     lower = compute_dtype(training.precision, device) == torch.bfloat16
 
     def batches(epoch: int, first: int) -> Iterator[object]:

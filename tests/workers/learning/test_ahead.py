@@ -19,7 +19,7 @@ def settle(reached: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("count", "threads"), [(1, 1), (4, 1), (4, 3), (100, 4)])
+@pytest.mark.parametrize(("count", "threads"), [(1, 0), (1, 1), (4, 1), (4, 3), (100, 4)])
 def test_results_come_in_order(count: int, threads: int) -> None:
     def make(number: int) -> int:
         time.sleep(0.002 * (number % 3))
@@ -66,3 +66,10 @@ def test_what_nobody_waits_for_is_not_begun() -> None:
     results.close()  # type: ignore[attr-defined]
     assert begun == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_without_threads_nothing_is_made_before_it_is_asked_for() -> None:
+    made: list[int] = []
+    results = ahead([partial(made.append, i) for i in range(3)], 3, threads=0)
+    next(results)
+    assert made == [0]
