@@ -1,8 +1,9 @@
 """Sizes, optimisers and schedules of the training stages, by name. A preset changes neither losses' targets nor inputs.
 
-`paper`: what sections 4.1 and 4.2 say, and the authors' code where they say nothing. `authors_code`: the authors' code
-wherever it differs from the paper. `demo`: minutes on two cores (crops, Muon beside Adam, rare classes weighted up:
-docs/decisions/0005 and 0006). `demo-capture`: the same for one large real room.
+`paper`: what sections 4.1 and 4.2 say, and the authors' code where they say nothing. `authors_code`: how that code
+trains where it differs from the paper; docs/reproduce.md lists what else differs. `demo`: minutes on two cores (crops,
+Muon beside Adam, rare classes weighted up: docs/decisions/0005 and 0006). `demo-capture`: the same for one large real
+room.
 """
 
 from __future__ import annotations
