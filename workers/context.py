@@ -233,6 +233,12 @@ class Context:
         assert entry is not None
         self._parts.setdefault(output, []).append(entry)
 
+    def latest(self, output: str) -> PartReader:
+        """The part of an output that `scene_part` saw to last, whether this run wrote it or found it."""
+        part = self.store.part(self._parts[output][-1].key)
+        assert part is not None
+        return part
+
     def publish(self, output: str, **attributes: Any) -> str:
         """Publishes an output from the parts written so far and returns its key."""
         manifest = ArtifactManifest(

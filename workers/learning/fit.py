@@ -63,12 +63,13 @@ def fit(context: Context, job: Job) -> None:
     job.model.train()
     start = kept = time.monotonic()
     for step in _steps(first, steps, steps_per_epoch, job):
-        loss = _step(job, optimisers, step.batches, learning_rate(job.optimiser, step.number, steps))
+        rate = learning_rate(job.optimiser, step.number, steps)
+        loss = _step(job, optimisers, step.batches, rate)
         if not math.isfinite(loss):
             raise TrainingFailed(_not_finite(job, step, loss, steps))
         done, now = step.number + 1, time.monotonic()
         context.reporter.metric("loss", done, loss)
-        context.reporter.metric("learning_rate", done, learning_rate(job.optimiser, step.number, steps))
+        context.reporter.metric("learning_rate", done, rate)
         context.reporter.progress(
             unit="step", done=done, total=steps, epoch=step.epoch + 1, epochs=epochs, loss=round(loss, 4),
             eta_s=round((now - start) / (done - first) * (steps - done), 1),

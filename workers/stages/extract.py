@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import keys
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
 from storage.specs.stages import Extract
@@ -90,12 +89,11 @@ def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> 
         context.reporter.note(f"left out, blind_scenes says so: {error.message}")
         pace.advance()
         return False
-    made = context.store.part(keys.scene_key(context.spec, "embeddings", {**inputs, "scene": scene}))
-    assert made is not None
-    share = made.attributes["num_covered"] / made.attributes["num_points"]
+    made = context.latest("embeddings").attributes
+    share = made["num_covered"] / made["num_points"]
     if share < LEAST_COVERED:
         context.reporter.note(
-            f"scene {scene}: {share:.2%} of its {made.attributes['num_points']} points are visible in its frames; its "
+            f"scene {scene}: {share:.2%} of its {made['num_points']} points are visible in its frames; its "
             "poses may be misaligned"
         )
     pace.advance(free=part is None)

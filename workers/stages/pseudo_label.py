@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.store import PartReader, PartWriter
-from storage.errors import DatasetInvalid, SpecInvalid
+from storage.errors import DatasetInvalid
 from storage.labels import IGNORE
 from storage.specs.stages import PseudoLabel
 from workers.context import Context, Pace, check_order
@@ -31,11 +31,6 @@ def run(context: Context) -> None:
     pace = Pace(context.reporter, "scene", len(scenes))
     for scene in scenes:
         points = context.open(context.artifact("scenes"), scene)
-        if text_part.attributes["label_set"] != points.attributes["label_set"]:
-            raise SpecInvalid(
-                f"scene {scene}: its labels are of {points.attributes['label_set']}, the text embeddings of "
-                f"{text_part.attributes['label_set']}"
-            )
         present = points.attributes["scene_labels"] or None
         if spec.filtering and present is None and splits[scene] == "train":
             raise DatasetInvalid(
