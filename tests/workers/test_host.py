@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -80,18 +81,23 @@ def host(db: Database, settings: Settings) -> Host:
     return Host(db, Stage(), settings.model_copy(update={"slots": 2, "tick_s": 0.02}))
 
 
-def serving(host: Host) -> threading.Thread:
+@contextmanager
+def serving(host: Host) -> Iterator[Stage]:
+    """The host at work in a thread of its own, and its launcher; stopped at the end, whatever comes of it."""
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
     thread = threading.Thread(target=host.serve)
     thread.start()
-    return thread
+    try:
+        yield launcher
+    finally:
+        host.stopping.set()
+        thread.join(20)
 
 
 def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Database, host: Host) -> None:
     make_ready(db, 3, gpu=False)
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    thread = serving(host)
-    try:
+    with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 2)
         time.sleep(0.2)
         assert len(launcher.started) == 2
@@ -101,9 +107,6 @@ def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Da
         assert len({puppet.claim.run_id for puppet in launcher.started}) == 3
         assert {puppet.claim.gpu for puppet in launcher.started} == {None}
         wait_until(lambda: bool(hosts.list_hosts(db)[0].peak_rss_bytes >= 2 << 40))
-    finally:
-        host.stopping.set()
-        thread.join(20)
     assert [puppet.terminated for puppet in launcher.started] == [False, True, True]
     assert not hosts.list_hosts(db)[0].alive
 
@@ -111,10 +114,7 @@ def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Da
 def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
     make_ready(db, 3, gpu=True)
     host.gpus = (0, 3)
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    thread = serving(host)
-    try:
+    with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 2)
         assert sorted(puppet.claim.gpu for puppet in launcher.started if puppet.claim.gpu is not None) == [0, 3]
         first = next(puppet for puppet in launcher.started if puppet.claim.gpu == 3)
@@ -122,9 +122,6 @@ def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
         first.over = True
         wait_until(lambda: len(launcher.started) == 3)
         assert launcher.started[2].claim.gpu == 3
-    finally:
-        host.stopping.set()
-        thread.join(20)
 
 
 def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db: Database, host: Host) -> None:
@@ -134,28 +131,19 @@ def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db:
     assert orphan is not None
     assert orphan.gpu == 0
     host.gpus = (0, 3)
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    thread = serving(host)
-    try:
+    with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)
         time.sleep(0.2)
         assert [puppet.claim.gpu for puppet in launcher.started] == [3]
         leases.succeed(db, orphan.token, {}, cached=False)
         wait_until(lambda: len(launcher.started) == 2)
         assert launcher.started[1].claim.gpu == 0
-    finally:
-        host.stopping.set()
-        thread.join(20)
 
 
 def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_gone(db: Database, host: Host) -> None:
     make_ready(db, 1, gpu=True)
     host.gpus = (0, 3)
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    thread = serving(host)
-    try:
+    with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)
         lost = launcher.started[0].claim
         leases.release(db, lost.token, "by a test")
@@ -163,9 +151,6 @@ def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_go
             runs.move(session, runs.row_of(session, lost.run_id), "ready", "by hand")
         wait_until(lambda: len(launcher.started) == 2)
         assert [puppet.claim.gpu for puppet in launcher.started] == [0, 3]
-    finally:
-        host.stopping.set()
-        thread.join(20)
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:
