@@ -2,8 +2,8 @@
 
 `paper`: what sections 4.1 and 4.2 say, and the authors' code where they say nothing. `authors_code`: how that code
 trains where it differs from the paper; docs/reproduce.md lists what else differs. `demo`: minutes on two cores (crops,
-Muon beside Adam, rare classes weighted up: docs/decisions/0005 and 0006). `demo-capture`: the same for one large real
-room.
+Muon beside Adam, rare classes weighted up, an adapter learnt by cosines: docs/decisions/0005, 0006, 0011).
+`demo-capture`: the same for one large real room.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def specialize(request: Request) -> stages.Specialize:
         optimiser=adam.model_copy(update={"schedule": StepSchedule(every_epochs=15), "epochs": 60, "batch_size": 4}),
         points_per_scene=20_000 if request.preset == "demo-capture" else 2_000,
         class_balance=1,
+        cosine_scale=3,
         seed=request.seed,
     )
 
@@ -99,10 +100,10 @@ def _training(request: Request) -> Training:
     capture = request.preset == "demo-capture"
     return Training(
         optimiser=Optimiser(
-            learning_rate=0.002,
-            kernel_learning_rate=0.02,
+            learning_rate=0.004,
+            kernel_learning_rate=0.05,
             schedule=PolySchedule(warmup_steps=5),
-            epochs=6 if capture else 7,
+            epochs=5,
             batch_size=4,
         ),
         augment=Augment(elastic=False, colour_shift=0.3),

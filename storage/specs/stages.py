@@ -20,6 +20,7 @@ from storage.specs.parts import (
     Lifting,
     Network,
     Optimiser,
+    PositiveFloat,
     Split,
     StepSchedule,
     TextEncoder,
@@ -132,6 +133,11 @@ class Specialize(StageSpec):
     )
     points_per_scene: int = Field(40_000, ge=1, description="Labelled points drawn from a scene each epoch.")
     class_balance: ClassBalance = 0
+    cosine_scale: PositiveFloat | None = Field(
+        None,
+        description="Logits are this times the cosine of adapted and text embeddings, which equation 2 compares too; "
+        "None, as in the paper: their product.",
+    )
     seed: Seed = 0
 
 

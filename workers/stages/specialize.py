@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from storage.artifacts.store import WHOLE
 from storage.errors import PointOrderMismatch, TrainingFailed
@@ -69,7 +70,10 @@ def _train(context: Context, scenes: list[str], dimension: int) -> nn.Module:
 
     def loss(batch: object) -> Tensor:
         embeddings, labels, _ = cast(Batch, batch)
-        return text_cross_entropy(adapter(embeddings.float()), text, labels, spec.class_balance)
+        adapted = adapter(embeddings.float())
+        if spec.cosine_scale is not None:
+            adapted = spec.cosine_scale * functional.normalize(adapted, dim=1)
+        return text_cross_entropy(adapted, text, labels, spec.class_balance)
 
     def named(batch: object) -> tuple[str, ...]:
         return cast(Batch, batch)[2]

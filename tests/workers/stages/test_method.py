@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,22 @@ def test_the_whole_path_learns_with_a_transformer_as_adapter(world: made.World) 
     predicted = trial.run_stage(stages.Predict(), world.store, inputs).artifacts["labels"]
     labels = read(world.store, predicted, "room_c", "labels")
     assert (labels == world.labels["room_c"]).mean() > 0.7
+
+
+def test_logits_of_cosines_stay_within_their_scale_and_those_of_products_do_not(world: made.World) -> None:
+    """Of 13 logits within plus or minus s, cross-entropy is at least log(1 + 12 exp(-2 s))."""
+    inputs = {name: world.artifacts[name] for name in ("scenes", "embeddings", "text_embeddings")}
+    inputs |= trial.run_stage(stages.PseudoLabel(), world.store, inputs).artifacts
+    ports = {name: inputs[name] for name in ("embeddings", "labels", "text_embeddings")}
+    lowest = {}
+    for scale in (None, 0.5, 3.0):
+        recorder = trial.Recorder()
+        spec = ADAPTER.model_copy(update={"cosine_scale": scale})
+        trial.run_stage(spec, world.store, ports, recorder=recorder)
+        lowest[scale] = min(value for name, _, value in recorder.metrics if name == "loss")
+    assert math.log(1 + 12 * math.exp(-1)) < lowest[0.5] < math.log(13)
+    assert math.log(1 + 12 * math.exp(-6)) < lowest[3.0] < lowest[0.5]
+    assert lowest[None] < math.log(1 + 12 * math.exp(-1))
 
 
 def test_no_training_stage_opens_a_held_out_scene(world: made.World) -> None:
