@@ -16,7 +16,7 @@ import psutil
 
 from storage.artifacts import choose
 from storage.errors import DatabaseError, InvalidInput
-from storage.records import hosts, leases
+from storage.records import claims, hosts, lost_attempts
 from storage.records.database import Database
 from storage.settings import Settings
 from workers.launchers.launcher import Launcher, Started
@@ -46,12 +46,12 @@ class Host:
         """Claims and starts runs until it is told to stop; then asks its runs to give themselves back."""
         slots = len(self.gpus) or self.config.slots
         host_id = hosts.register(self.db, socket.gethostname(), os.getpid(), slots, list(self.gpus))
-        choose.open_store(self.config).sweep(leases.living_tokens(self.db))
+        choose.open_store(self.config).sweep(claims.living_tokens(self.db))
         log.info("host %s: %d slots, GPUs %s", host_id, slots, list(self.gpus) or "none")
         last_beat = 0.0
         while not self.stopping.wait(self.config.tick_s):
             try:
-                self.running = [started for started in self.running if not started.ended()]
+                self.running = [started for started in self.running if not self._reaped(started)]
                 rss = self._sample()
                 if time.monotonic() - last_beat > BEAT_S:
                     last_beat = time.monotonic()
@@ -61,11 +61,19 @@ class Host:
                 log.warning("the database does not answer: %s", error)
         self._stop(host_id)
 
+    def _reaped(self, started: Started) -> bool:
+        """Whether a run's process is gone; one that died before it could say so gives its run back at once."""
+        if not started.ended():
+            return False
+        if lost_attempts.abandon(self.db, started.claim.token, started.outcome(), self.config.max_attempts):
+            log.warning("the run %s is lost: %s", started.claim.run_id, started.outcome())
+        return True
+
     def _claim(self, host_id: str, slots: int) -> None:
         """Starts ready runs while there is room: the table says what runs of an earlier host still take of it."""
         while len(self.running) < slots:
             mine = [started.claim.token for started in self.running]
-            claim = leases.claim(self.db, host_id, self.config.lease_s, mine)
+            claim = claims.claim(self.db, host_id, self.config.lease_s, mine)
             if claim is None:
                 return
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt)

@@ -9,7 +9,7 @@ from storage import words
 from storage.errors import SpecInvalid
 from storage.labels import label_set
 from storage.records.datasets import Dataset
-from storage.specs import label_sets, presets, recipes, stages
+from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 
 
@@ -17,7 +17,7 @@ def planned_runs(requests: Sequence[RunRequest]) -> list[PlannedRun]:
     """The plan of runs that were given one by one.
 
     Raises:
-        SpecInvalid: a field, input or reference that is wrong, or inputs of different label sets.
+        SpecInvalid: a field, input or reference that is wrong.
         UnknownName: no such stage.
         UnknownClass: a class name that the text table does not know.
     """
@@ -27,7 +27,6 @@ def planned_runs(requests: Sequence[RunRequest]) -> list[PlannedRun]:
         inputs = {port: _reference(source) for port, source in request.inputs.items()}
         planned.append(PlannedRun(request.name or spec.stage, spec, inputs, request.dataset))
     check_plan(planned)
-    label_sets.check_plan_label_sets(planned)
     check_class_names(planned)
     return planned
 
@@ -37,8 +36,7 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
 
     Raises:
         UnknownName: no such recipe, preset, or run in an override.
-        SpecInvalid: an override names a field that does not exist, a value out of range, or another label set than
-            other runs have.
+        SpecInvalid: an override names a field that does not exist, or a value out of range.
         UnknownClass: a class name that the text table does not know.
     """
     wanted = presets.Request(
@@ -50,7 +48,6 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
         pictures=dataset.kind != "clouds",
     )
     planned = list(recipes.build(request.recipe, wanted, request.overrides))
-    label_sets.check_plan_label_sets(planned)
     check_class_names(planned)
     return planned
 

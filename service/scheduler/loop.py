@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from service.scheduler.planner import plan
 from storage.errors import DatabaseError
-from storage.records import events, leases, planning
+from storage.records import events, lost_attempts, planning
 from storage.records.database import Database
 from storage.settings import Settings
 
@@ -47,7 +47,7 @@ def tick(db: Database, settings: Settings) -> int:
 
 def end_lapsed(db: Database, settings: Settings) -> None:
     """Ends the leases that ran out."""
-    for run_id in leases.expire(db, settings.max_attempts):
+    for run_id in lost_attempts.expire(db, settings.max_attempts):
         log.warning("the worker of the run %s is lost: its lease ran out", run_id)
 
 

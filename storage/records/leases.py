@@ -1,4 +1,4 @@
-"""What worker hosts and worker processes do with runs: claim one, hold it by a lease, end it.
+"""What worker processes do with a run that was claimed for them: hold it by its lease, report, end it.
 
 Every write of a worker names its fencing token; once the run has gone on without it, each raises `LeaseLost` and
 writes nothing. Time is the database's own. Knows the tables; not what a stage does.
@@ -6,67 +6,21 @@ writes nothing. Time is the database's own. Knows the tables; not what a stage d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
-from storage import keys
 from storage.errors import NotFound
-from storage.records import artifacts, evaluations, hosts, metrics, runs
+from storage.records import artifacts, evaluations, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
 from storage.records.fencing import close, holding
-from storage.records.runs import move, row_of
+from storage.records.runs import move
 from storage.records.states import LIVE, RunState
-from storage.records.tables import AttemptRow, RunOutputRow, RunRow
-from storage.specs.stages import STAGES
-
-WORKER_LOST = "worker_lost"
-"""Code of a run that failed because its workers died too often."""
-_GPU_STAGES = frozenset(name for name, spec in STAGES.items() if spec.uses_gpu)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A run that a host has taken."""
-
-    run_id: str
-    token: str
-    attempt: int
-    stage: str
-    gpu: int | None
-    """The GPU that the run may use; None where it uses none."""
-
-
-def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] = ()) -> Claim | None:
-    """Takes the ready run of the highest priority, the oldest first, and opens an attempt under a new token.
-
-    What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
-    stage that uses one waits for a free one.
-
-    Args:
-        db: the database.
-        host_id: the host, as `hosts.register` named it.
-        lease_s: seconds until the claim lapses without a heartbeat.
-        started: tokens of attempts whose processes this host still sees.
-
-    Returns:
-        The claim, or None where nothing fits.
-
-    Raises:
-        NotFound: there is no such host.
-    """
-    with db.read() as session:
-        if _fitting(session, host_id, started) is None:
-            return None
-    with db.write() as session:
-        found = _fitting(session, host_id, started, lock=True)
-        return None if found is None else _open_attempt(session, *found, host_id, lease_s)
+from storage.records.tables import RunOutputRow, RunRow
 
 
 def start(
@@ -231,83 +185,3 @@ def record_evaluations(db: Database, token: str, artifact_key: str, rows: Sequen
     """
     with holding(db, token) as (session, _, _):
         evaluations.insert(session, artifact_key, rows)
-
-
-def expire(db: Database, max_attempts: int) -> list[str]:
-    """Ends the attempts whose lease ran out and lets their runs go on; returns the ids of those runs.
-
-    A run goes back to `queued`; after `max_attempts` lost attempts it fails as `worker_lost`; one that somebody asked
-    to cancel is cancelled.
-    """
-    query = select(AttemptRow).where(AttemptRow.state == "running")
-    with db.read() as session:
-        if not session.scalars(query.where(AttemptRow.lease_until < now(session)).limit(1)).first():
-            return []
-    with db.write() as session:
-        late = session.scalars(query.where(AttemptRow.lease_until < now(session)).with_for_update()).all()
-        return [_lose(session, attempt, max_attempts) for attempt in late]
-
-
-def living_tokens(db: Database) -> frozenset[str]:
-    """Tokens of the attempts that hold a run: whatever else is staged in the store may be swept."""
-    with db.read() as session:
-        return frozenset(session.scalars(select(AttemptRow.token).where(AttemptRow.state == "running")))
-
-
-def _fitting(
-    session: Session, host_id: str, started: Collection[str], *, lock: bool = False
-) -> tuple[RunRow, int | None] | None:
-    """The ready run that a host may take next, and the GPU for it; None where nothing fits."""
-    room = hosts.room(session, host_id, started)
-    if not room.slots:
-        return None
-    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
-    if room.has_gpus and not room.gpus:
-        query = query.where(RunRow.stage.not_in(_GPU_STAGES))
-    row = session.scalars(query.with_for_update() if lock else query).first()
-    if row is None:
-        return None
-    return row, room.gpus[0] if room.has_gpus and row.stage in _GPU_STAGES else None
-
-
-def _open_attempt(session: Session, row: RunRow, gpu: int | None, host_id: str, lease_s: float) -> Claim:
-    """Makes the next attempt of a ready run."""
-    moment = now(session)
-    row.attempt += 1
-    token = keys.new_token()
-    session.add(
-        AttemptRow(
-            token=token,
-            run_id=row.id,
-            number=row.attempt,
-            state="running",
-            host_id=host_id,
-            gpu=gpu,
-            lease_until=moment + timedelta(seconds=lease_s),
-            claimed_at=moment,
-        )
-    )
-    move(session, row, "running", f"attempt {row.attempt} claimed" + (f", GPU {gpu}" if gpu is not None else ""))
-    row.token = token
-    return Claim(row.id, token, row.attempt, row.stage, gpu)
-
-
-def _lose(session: Session, attempt: AttemptRow, max_attempts: int) -> str:
-    """Ends an attempt whose lease ran out; returns its run's id."""
-    row = row_of(session, attempt.run_id, lock=True)
-    close(session, attempt, "lost", "its lease ran out")
-    if row.state != "running" or row.token != attempt.token:
-        return row.id
-    session.flush()
-    lost = session.scalar(
-        select(func.count()).select_from(AttemptRow).where(AttemptRow.run_id == row.id, AttemptRow.state == "lost")
-    )
-    said = f"attempt {row.attempt} was lost: no heartbeat before its lease ran out"
-    if row.cancel_requested:
-        move(session, row, "cancelled", said, reason_code="cancelled", reason="somebody cancelled it")
-    elif (lost or 0) >= max_attempts:
-        reason = f"{lost} attempts were lost: the worker process died or its host stopped (its log may say why)"
-        move(session, row, "failed", said, reason_code=WORKER_LOST, reason=reason)
-    else:
-        move(session, row, "queued", said)
-    return row.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
 from storage.records.database import now
 from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RunInputRow, RunRow
 from storage.specs import stages
+from storage.specs.label_sets import OF_CLASSES, check_plan_label_sets
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 from storage.specs.spec import ArtifactKind
 
@@ -27,6 +29,7 @@ def insert(
     """
     check_plan(planned)
     _check_datasets(session, planned)
+    check_plan_label_sets(planned, partial(_label_set_of, session))
     moment = now(session)
     ids = dict(zip((run.name for run in planned), _new_ids(len(planned)), strict=True))
     rows = [_row(run, ids[run.name], experiment_id, priority, moment) for run in planned]
@@ -128,3 +131,32 @@ def _from_existing(
         raise IllegalMove(f"{where}: the run {ref.run} is {source.state} and will never give its {ref.output!r}")
     made = next((o.artifact_key for o in source.outputs if o.output == ref.output), None)
     return RunInputRow(port=port, source_run_id=source.id, output=ref.output, artifact_key=made), kinds[ref.output]
+
+
+def _label_set_of(session: Session, ref: InputRef) -> str | None:
+    """The label set of what is named from outside a plan: as it was published, else as its run will have it."""
+    if isinstance(ref, ArtifactRef):
+        artifact = session.get(ArtifactTableRow, ref.artifact)
+        return None if artifact is None else artifact.attributes.get("label_set")
+    source = session.get(RunRow, ref.run)
+    if source is None or source.stage not in stages.STAGES:
+        return None
+    if stages.STAGES[source.stage].outputs.get(ref.output) not in OF_CLASSES:
+        return None
+    return _label_set_of_run(session, source)
+
+
+def _label_set_of_run(session: Session, run: RunRow) -> str | None:
+    """The label set of what a run makes of classes: its spec's, else that of its inputs."""
+    of_spec: str | None = run.spec.get("label_set")
+    if of_spec is not None:
+        return of_spec
+    for entry in run.inputs:
+        ref: InputRef | None = None
+        if entry.artifact_key is not None:
+            ref = ArtifactRef(entry.artifact_key)
+        elif entry.source_run_id is not None and entry.output is not None:
+            ref = OutputRef(entry.source_run_id, entry.output)
+        if ref is not None and (found := _label_set_of(session, ref)) is not None:
+            return found
+    return None

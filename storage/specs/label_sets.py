@@ -5,10 +5,10 @@ Checked when runs are submitted, as far as their plan tells, and again when a ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from storage.errors import SpecInvalid
-from storage.specs.plans import OutputRef, PlannedRun
+from storage.specs.plans import InputRef, OutputRef, PlannedRun
 from storage.specs.spec import ArtifactKind
 
 OF_CLASSES: frozenset[ArtifactKind] = frozenset({"scenes", "ground_truth", "text_embeddings", "labels"})
@@ -37,15 +37,23 @@ def check_agreement(stage: str, sets: Mapping[str, str | None]) -> None:
         )
 
 
-def check_plan_label_sets(runs: Sequence[PlannedRun]) -> None:
-    """Checks each run of a plan by what is known of it; runs and artifacts outside the plan are checked as runs start.
+def check_plan_label_sets(runs: Sequence[PlannedRun], outside: Callable[[InputRef], str | None]) -> None:
+    """Checks each run of a plan by what is known of it.
+
+    Args:
+        runs: the plan.
+        outside: tells the label set of an artifact or of another run's output; None where it has none or is not known.
 
     Raises:
         SpecInvalid: inputs of a run are of different label sets; names the run and both sets.
     """
+    names = {run.name for run in runs}
     made: dict[tuple[str, str], str | None] = {}
     for run in runs:
-        sets = {name: made.get((ref.run, ref.output)) for name, ref in run.inputs.items() if isinstance(ref, OutputRef)}
+        sets = {
+            name: made.get((ref.run, ref.output)) if isinstance(ref, OutputRef) and ref.run in names else outside(ref)
+            for name, ref in run.inputs.items()
+        }
         try:
             check_agreement(run.spec.stage, sets)
         except SpecInvalid as error:

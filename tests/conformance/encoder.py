@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,10 @@ class ImageEncoderConformance:
         assert embedded.dtype == np.float32
         assert np.isfinite(embedded).all()
         assert (np.linalg.norm(embedded, axis=1) > 0).all()
+
+    def test_says_what_becomes_of_a_picture_in_what_json_can_hold(self, encoder: ImageEncoder) -> None:
+        said = dict(encoder.preprocessing)
+        assert said["decoded_by"] and json.loads(json.dumps(said)) == said
 
     def test_no_pixels_give_no_rows(self, encoder: ImageEncoder) -> None:
         none = np.zeros(0, np.int64)

@@ -15,7 +15,7 @@ from httpx import Response
 from service.app import create_app
 from service.dependencies import Parts
 from storage.artifacts.store import WHOLE, ArtifactManifest
-from storage.records import hosts, leases
+from storage.records import claims, hosts, leases
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
@@ -85,11 +85,11 @@ class Worker:
     def db(self) -> Database:
         return self.parts.db
 
-    def claim(self) -> leases.Claim:
+    def claim(self) -> claims.Claim:
         """The next ready run; waits for the scheduler."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            claim = leases.claim(self.db, self.host_id, 600.0)
+            claim = claims.claim(self.db, self.host_id, 600.0)
             if claim is not None:
                 return claim
             time.sleep(0.01)
@@ -97,7 +97,7 @@ class Worker:
 
     def publish(
         self,
-        claim: leases.Claim,
+        claim: claims.Claim,
         key: str,
         kind: str,
         files: Mapping[str, bytes] | None = None,
@@ -130,6 +130,6 @@ class Worker:
         leases.record_artifact(self.db, claim.token, row)
         return row
 
-    def score(self, claim: leases.Claim, key: str, rows: list[EvaluationRow]) -> None:
+    def score(self, claim: claims.Claim, key: str, rows: list[EvaluationRow]) -> None:
         """Records the scores of an artifact."""
         leases.record_evaluations(self.db, claim.token, key, rows)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from storage.errors import InvalidInput
-from storage.records import datasets, hosts, leases, runs
+from storage.records import claims, datasets, events, hosts, leases, runs
+from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
-from storage.records.leases import Claim
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
@@ -32,6 +32,9 @@ class Puppet:
 
     def ended(self) -> bool:
         return self.over
+
+    def outcome(self) -> str:
+        return "a test ended its process"
 
     def rss_bytes(self) -> int:
         return 0 if self.over else 1 << 40
@@ -127,7 +130,7 @@ def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
 def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db: Database, host: Host) -> None:
     make_ready(db, 3, gpu=True)
     killed = hosts.register(db, socket.gethostname(), 1, 2, [0, 3])
-    orphan = leases.claim(db, killed, 60.0)
+    orphan = claims.claim(db, killed, 60.0)
     assert orphan is not None
     assert orphan.gpu == 0
     host.gpus = (0, 3)
@@ -151,6 +154,31 @@ def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_go
             runs.move(session, runs.row_of(session, lost.run_id), "ready", "by hand")
         wait_until(lambda: len(launcher.started) == 2)
         assert [puppet.claim.gpu for puppet in launcher.started] == [0, 3]
+
+
+def test_a_run_whose_process_died_goes_back_at_once_and_not_when_its_lease_runs_out(db: Database, host: Host) -> None:
+    make_ready(db, 1, gpu=False)
+    with serving(host) as launcher:
+        wait_until(lambda: len(launcher.started) == 1)
+        claim = launcher.started[0].claim
+        assert runs.get(db, claim.run_id).state == "running"
+        launcher.started[0].over = True
+        wait_until(lambda: runs.get(db, claim.run_id).state == "queued")
+    said = [event.message for event in events.after(db, claim.run_id)]
+    assert "attempt 1 was lost: a test ended its process" in said
+
+
+def test_a_run_that_ended_by_itself_is_left_as_it_is_when_its_process_goes(db: Database, host: Host) -> None:
+    make_ready(db, 2, gpu=False)
+    host.config = host.config.model_copy(update={"slots": 1})
+    with serving(host) as launcher:
+        wait_until(lambda: len(launcher.started) == 1)
+        claim = launcher.started[0].claim
+        leases.fail(db, claim.token, "training_failed", "the loss is not finite")
+        launcher.started[0].over = True
+        wait_until(lambda: len(launcher.started) == 2)
+    run = runs.get(db, claim.run_id)
+    assert (run.state, run.reason) == ("failed", "the loss is not finite")
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:

@@ -20,6 +20,10 @@ class ImageEncoder(Protocol):
     def title(self) -> str:
         """How the encoder is named to people; a stand-in says that it is one."""
 
+    @property
+    def preprocessing(self) -> Mapping[str, object]:
+        """What becomes of a picture before and after the network, JSON-like; recorded beside its embeddings."""
+
     def embed_pixels(
         self, image: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64], size: tuple[int, int]
     ) -> NDArray[np.float32]:

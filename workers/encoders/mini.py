@@ -10,6 +10,7 @@ Shape suffixes of locals: B batch, C feature channels, H W working size, P wante
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ class MiniEncoder:
     def title(self) -> str:
         """Says that it is a stand-in."""
         return TITLE
+
+    @property
+    def preprocessing(self) -> Mapping[str, object]:
+        """The working size, how it is reached, the range of values, and how features are taken at pixels."""
+        return {
+            "decoded_by": "Pillow",
+            "resized": {"to_area_px": WORKING_AREA, "to_multiples_of_px": _MULTIPLE, "by": "bilinear"},
+            "values": [-1, 1],
+            "features_taken": "bilinear",
+        }
 
     @torch.inference_mode()
     def embed_pixels(

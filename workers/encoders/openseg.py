@@ -14,6 +14,7 @@ Shape suffixes of locals: P wanted pixels, D embedding.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,6 +74,17 @@ class OpenSegEncoder:
     def title(self) -> str:
         """Names the model and which of its embeddings are taken."""
         return TITLES[self._output]
+
+    @property
+    def preprocessing(self) -> Mapping[str, object]:
+        """Who decodes and resizes, which of the model's maps is taken, how it is cropped and read at pixels."""
+        return {
+            "decoded_by": "the model; what is no RGB JPEG or PNG is made an RGB PNG first",
+            "resized": "by the model",
+            "map": MAPS[self._output],
+            "crop": f"rows 0 and 2 of {INFO} multiplied, truncated",
+            "features_taken": "nearest, corners aligned",
+        }
 
     def embed_pixels(
         self, image: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64], size: tuple[int, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from storage.records.leases import Claim
+from storage.records.claims import Claim
 
 
 class Started(Protocol):
@@ -16,6 +16,9 @@ class Started(Protocol):
 
     def ended(self) -> bool:
         """True once it no longer runs."""
+
+    def outcome(self) -> str:
+        """How it ended, in words, once it has."""
 
     def rss_bytes(self) -> int:
         """Resident memory of its processes now; 0 where it is not known."""

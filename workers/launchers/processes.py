@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from storage.artifacts.logs import log_path
-from storage.records.leases import Claim
+from storage.records.claims import Claim
 from storage.settings import Settings
 
 TOKEN_VARIABLE = "VLGLAB_TOKEN"  # noqa: S105
@@ -33,6 +33,14 @@ class RunProcess:
     def ended(self) -> bool:
         """True once the process is gone; reaps it."""
         return self.process.poll() is not None
+
+    def outcome(self) -> str:
+        """Exit status or signal."""
+        status = self.process.poll()
+        if status is None or status >= 0:
+            return f"its process ended with status {status} before it had reported"
+        hint = "; the machine may have run out of memory" if -status == signal.SIGKILL else ""
+        return f"its process was ended by {signal.Signals(-status).name}{hint}"
 
     def rss_bytes(self) -> int:
         """Resident memory of the process and its children."""

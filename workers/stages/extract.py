@@ -58,6 +58,7 @@ def run(context: Context) -> None:
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
         weights_digest=context.external["weights"],
+        preprocessing=dict(encoder.preprocessing),
         lifting=spec.lifting.model_dump(),
         dataset=context.artifact("scenes").attributes.get("dataset"),
     )
@@ -137,6 +138,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
         weights_digest=context.external["weights"],
+        preprocessing=dict(encoder.preprocessing),
         lifting=spec.lifting.model_dump(),
         frames=used,
     )

@@ -10,11 +10,11 @@ import pytest
 
 from service.scheduler import loop
 from storage import keys
-from storage.records import artifacts, datasets, events, experiments, hosts, leases, runs
+from storage.records import artifacts, claims, datasets, events, experiments, hosts, leases, runs
 from storage.records.artifacts import ArtifactRow
+from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
-from storage.records.leases import Claim
 from storage.records.runs import Run
 from storage.records.states import FINAL
 from storage.settings import Settings
@@ -59,7 +59,7 @@ def play(db: Database, host: str, config: Settings = CONFIG) -> None:
     """Ticks and works until nothing is left to claim."""
     for _ in range(100):
         loop.tick(db, config)
-        claim = leases.claim(db, host, 60.0)
+        claim = claims.claim(db, host, 60.0)
         if claim is None:
             return
         work(db, host, claim)
@@ -106,7 +106,7 @@ def test_a_failure_gives_up_what_needs_it_and_nothing_else(db: Database, host: s
     made = experiments.create(db, "one", None, None, {}, plan)
     for _ in range(50):
         loop.tick(db, CONFIG)
-        claim = leases.claim(db, host, 60.0)
+        claim = claims.claim(db, host, 60.0)
         if claim is None:
             break
         if claim.stage == "specialize":
@@ -124,10 +124,10 @@ def test_a_waiting_run_takes_over_when_the_first_is_lost(db: Database, host: str
     plan = [PlannedRun("labels", stages.EmbedLabels(label_set="s3dis13"))]
     one, two = (runs.create(db, plan)[0] for _ in range(2))
     loop.tick(db, CONFIG)
-    first = leases.claim(db, host, -1.0)
+    first = claims.claim(db, host, -1.0)
     assert first is not None
     assert leases.set_key(db, first.token, "k" * 32) is None
-    second = leases.claim(db, host, 60.0)
+    second = claims.claim(db, host, 60.0)
     assert second is not None
     assert leases.set_key(db, second.token, "k" * 32) == one.id
     leases.release(db, second.token, "another run computes it")
@@ -187,7 +187,7 @@ def test_it_plans_again_only_when_a_run_has_changed(
     for _ in range(4):
         scheduler.tick()
     assert planned == [0, 2, 0]
-    claim = leases.claim(db, host, 60.0)
+    claim = claims.claim(db, host, 60.0)
     assert claim is not None
     work(db, host, claim)
     for _ in range(4):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.records import datasets, hosts, leases, runs
+from storage.records import claims, datasets, hosts, runs
 from storage.records.artifacts import ArtifactRow
+from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
-from storage.records.leases import Claim
 from storage.records.runs import Run
 from storage.specs import stages
 from storage.specs.plans import InputRef, PlannedRun
@@ -59,7 +59,7 @@ def claimed(db: Database, host: str, ready_run: Callable[..., Run]) -> Callable[
 
     def make(spec: stages.StageSpec | None = None, lease_s: float = 3600.0) -> Claim:
         run = ready_run(spec, priority=1000)
-        claim = leases.claim(db, host, lease_s)
+        claim = claims.claim(db, host, lease_s)
         assert claim is not None
         assert claim.run_id == run.id
         return claim

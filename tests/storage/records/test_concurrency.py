@@ -9,19 +9,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.records import events, leases, runs
+from storage.records import claims, events, leases, lost_attempts, runs
+from storage.records.claims import Claim
 from storage.records.database import Database
-from storage.records.leases import Claim
 from storage.records.runs import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAIMER = """
 import json, sys
-from storage.records import leases
+from storage.records import claims
 from storage.records.database import Database
 db = Database.open(sys.argv[1])
 got = []
-while (claim := leases.claim(db, sys.argv[2], 60.0)) is not None:
+while (claim := claims.claim(db, sys.argv[2], 60.0)) is not None:
     got.append(claim.run_id)
 print(json.dumps(got))
 """
@@ -34,7 +34,7 @@ def test_threads_that_claim_never_get_the_same_run(db: Database, host: str, read
 
     def work(mine: list[Claim]) -> None:
         start.wait()
-        while (claim := leases.claim(db, host, 60.0)) is not None:
+        while (claim := claims.claim(db, host, 60.0)) is not None:
             mine.append(claim)
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in got]
@@ -42,9 +42,9 @@ def test_threads_that_claim_never_get_the_same_run(db: Database, host: str, read
         thread.start()
     for thread in threads:
         thread.join()
-    claims = [claim for mine in got for claim in mine]
-    assert sorted(claim.run_id for claim in claims) == made
-    assert len({claim.token for claim in claims}) == len(made)
+    taken = [claim for mine in got for claim in mine]
+    assert sorted(claim.run_id for claim in taken) == made
+    assert len({claim.token for claim in taken}) == len(made)
     assert {run.attempt for run in runs.list_runs(db).items} == {1}
 
 
@@ -108,7 +108,7 @@ def test_beats_while_the_planner_expires_never_revive_a_lost_attempt(
                 outcome["beat"] = False
 
         def expire(outcome: dict[str, object] = outcome) -> None:
-            outcome["lost"] = leases.expire(db, max_attempts=3)
+            outcome["lost"] = lost_attempts.expire(db, max_attempts=3)
 
         threads = [threading.Thread(target=beat), threading.Thread(target=expire)]
         for thread in threads:

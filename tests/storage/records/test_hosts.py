@@ -9,10 +9,10 @@ import pytest
 
 from storage import keys
 from storage.errors import NotFound
-from storage.records import hosts, leases
+from storage.records import claims, hosts, leases, lost_attempts
+from storage.records.claims import Claim
 from storage.records.database import Database, now
 from storage.records.hosts import Room
-from storage.records.leases import Claim
 from storage.records.runs import Run
 from storage.records.tables import RunRow
 from storage.specs import stages
@@ -45,7 +45,7 @@ def room(db: Database, host_id: str, *started: str) -> Room:
 
 
 def claim(db: Database, host_id: str, lease_s: float = 60.0) -> Claim:
-    got = leases.claim(db, host_id, lease_s)
+    got = claims.claim(db, host_id, lease_s)
     assert got is not None
     return got
 
@@ -56,7 +56,7 @@ def test_a_gpu_that_a_dead_hosts_run_holds_is_not_given_again(db: Database, heav
     orphan = claim(db, first)
     second = hosts.register(db, "lab", 2, 2, [0, 3])
     assert (orphan.gpu, claim(db, second).gpu) == (0, 3)
-    assert leases.claim(db, second, 60.0) is None
+    assert claims.claim(db, second, 60.0) is None
     leases.succeed(db, orphan.token, {}, cached=False)
     assert claim(db, second).gpu == 0
 
@@ -69,10 +69,10 @@ def test_a_slot_that_a_dead_hosts_run_holds_is_not_given_again(db: Database, rea
     hosts.retire(db, first)
     second = hosts.register(db, "lab", 2, 2, [])
     claim(db, second)
-    assert leases.claim(db, second, 60.0) is None
+    assert claims.claim(db, second, 60.0) is None
     leases.release(db, orphan.token, "by a test")
     claim(db, second)
-    assert leases.claim(db, second, 60.0) is None
+    assert claims.claim(db, second, 60.0) is None
 
 
 def test_room_is_free_again_when_the_lease_has_run_out_by_the_databases_time(
@@ -93,10 +93,10 @@ def test_a_process_that_the_host_still_sees_takes_room_without_a_lease(
     heavy(2)
     host = hosts.register(db, "lab", 1, 2, [0, 1])
     stuck = claim(db, host, lease_s=-1.0)
-    leases.expire(db, max_attempts=3)
+    lost_attempts.expire(db, max_attempts=3)
     assert room(db, host).gpus == (0, 1)
     assert room(db, host, stuck.token) == Room(1, (1,), True)
-    got = leases.claim(db, host, 60.0, [stuck.token])
+    got = claims.claim(db, host, 60.0, [stuck.token])
     assert got is not None
     assert got.gpu == 1
 
@@ -135,7 +135,7 @@ def test_hosts_that_claim_at_once_never_share_a_gpu(db: Database, heavy: Callabl
 
     def work(host_id: str) -> None:
         start.wait()
-        while (claim := leases.claim(db, host_id, 60.0)) is not None:
+        while (claim := claims.claim(db, host_id, 60.0)) is not None:
             got.append(claim)
 
     threads = [threading.Thread(target=work, args=(host_id,)) for host_id in both]
@@ -148,4 +148,4 @@ def test_hosts_that_claim_at_once_never_share_a_gpu(db: Database, heavy: Callabl
 
 def test_a_host_that_is_not_registered_cannot_claim(db: Database) -> None:
     with pytest.raises(NotFound, match="register it first"):
-        leases.claim(db, "h404", 60.0)
+        claims.claim(db, "h404", 60.0)

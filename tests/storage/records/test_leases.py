@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from storage import keys
 from storage.errors import LeaseLost, NotFound
-from storage.records import artifacts, evaluations, events, hosts, leases, metrics, runs
+from storage.records import artifacts, claims, evaluations, events, leases, lost_attempts, metrics, runs
 from storage.records.artifacts import ArtifactRow
-from storage.records.database import Database, now
+from storage.records.claims import Claim
+from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
-from storage.records.leases import Claim
 from storage.records.runs import Run
-from storage.records.tables import RunRow
 from storage.specs import stages
 
 NewRun = Callable[..., Run]
@@ -60,11 +58,11 @@ def test_a_token_that_no_longer_holds_its_run_writes_nothing(
 ) -> None:
     claim = claimed(lease_s=-1.0 if how in ("lost", "taken over") else 60.0)
     if how in ("lost", "taken over"):
-        assert leases.expire(db, max_attempts=3) == [claim.run_id]
+        assert lost_attempts.expire(db, max_attempts=3) == [claim.run_id]
     if how == "taken over":
         with db.write() as session:
             runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
-        assert leases.claim(db, host, 60.0) is not None
+        assert claims.claim(db, host, 60.0) is not None
     ends: dict[str, Callable[[], None]] = {
         "succeeded": lambda: leases.succeed(db, claim.token, {}, cached=False),
         "failed": lambda: leases.fail(db, claim.token, "c", "m", None),
@@ -78,67 +76,6 @@ def test_a_token_that_no_longer_holds_its_run_writes_nothing(
         with pytest.raises(LeaseLost):
             getattr(leases, name)(db, token, **arguments)
         assert everything(db) == before, name
-
-
-def test_the_oldest_ready_run_comes_first_unless_another_has_priority(
-    db: Database, host: str, ready_run: NewRun
-) -> None:
-    first, second, urgent = ready_run(), ready_run(), ready_run(priority=5)
-    order = [leases.claim(db, host, 60.0) for _ in range(4)]
-    assert [claim and claim.run_id for claim in order] == [urgent.id, first.id, second.id, None]
-
-
-def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: str, ready_run: NewRun) -> None:
-    run = ready_run()
-    claim = leases.claim(db, host, 60.0)
-    assert claim is not None
-    assert (claim.run_id, claim.attempt, claim.stage, claim.gpu) == (run.id, 1, "ingest", None)
-    assert len(claim.token) == 32
-    now = runs.get(db, run.id)
-    assert (now.state, now.attempt) == ("running", 1)
-    assert now.started_at is not None
-    assert leases.living_tokens(db) == {claim.token}
-    leases.release(db, claim.token, "the host stops")
-    assert leases.living_tokens(db) == frozenset()
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
-    again = leases.claim(db, host, 60.0)
-    assert again is not None
-    assert again.attempt == 2
-    assert again.token != claim.token
-
-
-def test_with_gpus_a_stage_that_uses_one_waits_for_a_free_one(db: Database, ready_run: NewRun) -> None:
-    host = hosts.register(db, "gpus", 1, 2, [3])
-    light = ready_run(LABELS, priority=-1)
-    first, second = (heavy_run(db, stages.Specialize()) for _ in range(2))
-    one = leases.claim(db, host, 60.0)
-    assert one is not None
-    assert (one.run_id, one.gpu) == (first, 3)
-    two = leases.claim(db, host, 60.0)
-    assert two is not None
-    assert (two.run_id, two.gpu) == (light.id, None)
-    assert leases.claim(db, host, 60.0) is None
-    assert runs.get(db, second).state == "ready"
-
-
-def heavy_run(db: Database, spec: stages.Specialize) -> str:
-    """A ready run without its inputs, which only the claim looks at."""
-    with db.write() as session:
-        row = RunRow(
-            id=keys.new_id("r"), name="specialize", stage=spec.stage, spec=spec.model_dump(mode="json"),
-            spec_digest="d", state="ready", priority=0, attempt=0, created_at=now(session), code={}, environment={},
-            cancel_requested=False, peak_rss_bytes=0,
-        )  # fmt: skip
-        session.add(row)
-        return row.id
-
-
-def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> None:
-    run_id = heavy_run(db, stages.Specialize())
-    claim = leases.claim(db, host, 60.0)
-    assert claim is not None
-    assert (claim.run_id, claim.gpu) == (run_id, None)
 
 
 def test_what_a_worker_reports_stands_in_the_run(db: Database, claimed: Claimed) -> None:
@@ -163,44 +100,8 @@ def test_a_beat_tells_of_a_cancellation_and_keeps_progress_and_the_peak(db: Data
 def test_a_beat_renews_a_lease_that_nobody_has_ended(db: Database, claimed: Claimed) -> None:
     claim = claimed(lease_s=-1.0)
     leases.beat(db, claim.token, lease_s=60.0)
-    assert leases.expire(db, max_attempts=3) == []
+    assert lost_attempts.expire(db, max_attempts=3) == []
     assert runs.get(db, claim.run_id).state == "running"
-
-
-def test_a_lost_run_waits_again_and_fails_after_its_attempts(db: Database, host: str, claimed: Claimed) -> None:
-    claim = claimed(lease_s=-1.0)
-    for number in (1, 2, 3):
-        assert runs.get(db, claim.run_id).attempt == number
-        assert leases.expire(db, max_attempts=3) == [claim.run_id]
-        assert leases.expire(db, max_attempts=3) == []
-        run = runs.get(db, claim.run_id)
-        if number < 3:
-            assert run.state == "queued"
-            with db.write() as session:
-                runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
-            assert leases.claim(db, host, -1.0) is not None
-    assert (run.state, run.reason_code) == ("failed", "worker_lost")
-    assert "3 attempts" in (run.reason or "")
-
-
-def test_attempts_that_were_given_back_do_not_count_as_lost(db: Database, host: str, claimed: Claimed) -> None:
-    claim: Claim | None = claimed()
-    for _ in range(5):
-        assert claim is not None
-        leases.release(db, claim.token, "the host stops")
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
-        claim = leases.claim(db, host, -1.0)
-    assert claim is not None
-    leases.expire(db, max_attempts=2)
-    assert runs.get(db, claim.run_id).state == "queued"
-
-
-def test_a_lost_run_that_somebody_cancelled_is_cancelled(db: Database, claimed: Claimed) -> None:
-    claim = claimed(lease_s=-1.0)
-    runs.request_cancel(db, claim.run_id)
-    leases.expire(db, max_attempts=3)
-    assert runs.get(db, claim.run_id).state == "cancelled"
 
 
 def test_a_key_that_another_live_run_has_is_told(db: Database, claimed: Claimed) -> None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from storage.errors import NameTaken, NotFound, UnknownName
-from storage.records import artifacts, datasets, evaluations, events, experiments, hosts, leases, runs
+from storage.records import artifacts, claims, datasets, evaluations, events, experiments, hosts, leases, runs
 from storage.records.artifacts import ArtifactRow
+from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.evaluations import EvaluationRow
-from storage.records.leases import Claim
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
 
@@ -97,7 +97,7 @@ def test_an_experiment_shows_the_evaluations_of_its_runs(db: Database, host: str
     one = runs.of_experiment(db, made.id)[0]
     with db.write() as session:
         runs.move(session, runs.row_of(session, one.id), "ready", "by a test")
-    claim = leases.claim(db, host, 60.0)
+    claim = claims.claim(db, host, 60.0)
     assert claim is not None
     leases.record_artifact(db, claim.token, ArtifactRow("e" * 32, "evaluation", "evaluate", "x", one.id, "d", 1, 1, 1))
     leases.record_evaluations(db, claim.token, "e" * 32, SCORES)

@@ -7,8 +7,8 @@ import pytest
 from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
 from storage.records import events, leases, runs
 from storage.records.artifacts import ArtifactRow
+from storage.records.claims import Claim
 from storage.records.database import Database
-from storage.records.leases import Claim
 from storage.records.runs import Run, RunFilter
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, OutputRef, PlannedRun
@@ -77,6 +77,29 @@ def test_an_artifact_of_another_kind_is_refused(db: Database, new_run: NewRun, c
     leases.record_artifact(db, claim.token, row)
     with pytest.raises(SpecInvalid, match="takes scenes, got an artifact of kind labels"):
         new_run(stages.Extract(), {"scenes": ArtifactRef("b" * 32)})
+
+
+def test_label_sets_are_compared_with_those_of_runs_and_artifacts_that_exist(
+    db: Database, new_run: NewRun, claimed: Claimed
+) -> None:
+    """A text run of ScanNet's classes waits; rooms of S3DIS's are published; a prediction of labels waits for both."""
+    rooms, text = new_run(), new_run(stages.EmbedLabels(label_set="scannet20"))
+    claim = claimed(stages.ImportCheckpoint(weights="mink"))
+    row = ArtifactRow("a" * 32, "scenes", "ingest", "scenes", claim.run_id, "d", 1, 1, 1, {"label_set": "s3dis13"})
+    leases.record_artifact(db, claim.token, row)
+    network = OutputRef(claim.run_id, "network")
+    words = OutputRef(text.id, "text_embeddings")
+    for scenes in (OutputRef(rooms.id, "scenes"), ArtifactRef("a" * 32)):
+        inputs = {"scenes": scenes, "network": network, "text_embeddings": words}
+        with pytest.raises(SpecInvalid, match="scenes of s3dis13, text_embeddings of scannet20"):
+            new_run(stages.Predict(), inputs)
+    fitting = new_run(stages.EmbedLabels(label_set="s3dis13"))
+    inputs |= {"text_embeddings": OutputRef(fitting.id, "text_embeddings")}
+    labels = OutputRef(new_run(stages.Predict(), inputs).id, "labels")
+    homes = new_run(stages.Ingest(label_set="scannet20"))
+    truth = {"scenes": OutputRef(homes.id, "scenes"), "ground_truth": OutputRef(homes.id, "ground_truth")}
+    with pytest.raises(SpecInvalid, match="ground_truth of scannet20, predictions.ours of s3dis13"):
+        new_run(stages.Evaluate(), {**truth, "predictions.ours": labels})
 
 
 def test_a_run_that_failed_gives_nothing_to_wait_for(db: Database, new_run: NewRun, claimed: Claimed) -> None:

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from storage.artifacts.logs import log_path
+from storage.records.claims import Claim
 from storage.records.database import Database, now
-from storage.records.leases import Claim
 from storage.records.tables import RunRow
 from storage.settings import Settings
 from workers.host import Host, find_gpus

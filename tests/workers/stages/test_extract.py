@@ -68,6 +68,7 @@ def test_it_is_left_out_where_the_spec_says_so_and_the_run_tells(rooms: Rooms) -
     made = rooms.extract(LEAVE_OUT)
     embeddings = made.artifacts["embeddings"]
     assert embeddings.scenes == (SEES,) and embeddings.attributes["splits"] == {SEES: "train"}
+    assert embeddings.attributes["preprocessing"]["values"] == [-1, 1], "what becomes of a picture is recorded"
     told = [note for note in made.recorder.notes if BLIND in note]
     assert len(told) == 1 and told[0].startswith("left out")
     assert made.recorder.last_progress["done"] == made.recorder.last_progress["total"] == 2

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storage import keys
+from storage.records import claims, hosts, leases, runs
+from storage.records.claims import Claim
+from storage.records.database import Database, now
+from storage.records.runs import Run
+from storage.records.tables import RunRow
+from storage.specs import stages
+
+NewRun = Callable[..., Run]
+Claimed = Callable[..., Claim]
+LABELS = stages.EmbedLabels(label_set="s3dis13")
+
+
+def test_the_oldest_ready_run_comes_first_unless_another_has_priority(
+    db: Database, host: str, ready_run: NewRun
+) -> None:
+    first, second, urgent = ready_run(), ready_run(), ready_run(priority=5)
+    order = [claims.claim(db, host, 60.0) for _ in range(4)]
+    assert [claim and claim.run_id for claim in order] == [urgent.id, first.id, second.id, None]
+
+
+def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: str, ready_run: NewRun) -> None:
+    run = ready_run()
+    claim = claims.claim(db, host, 60.0)
+    assert claim is not None
+    assert (claim.run_id, claim.attempt, claim.stage, claim.gpu) == (run.id, 1, "ingest", None)
+    assert len(claim.token) == 32
+    now = runs.get(db, run.id)
+    assert (now.state, now.attempt) == ("running", 1)
+    assert now.started_at is not None
+    assert claims.living_tokens(db) == {claim.token}
+    leases.release(db, claim.token, "the host stops")
+    assert claims.living_tokens(db) == frozenset()
+    with db.write() as session:
+        runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+    again = claims.claim(db, host, 60.0)
+    assert again is not None
+    assert again.attempt == 2
+    assert again.token != claim.token
+
+
+def test_with_gpus_a_stage_that_uses_one_waits_for_a_free_one(db: Database, ready_run: NewRun) -> None:
+    host = hosts.register(db, "gpus", 1, 2, [3])
+    light = ready_run(LABELS, priority=-1)
+    first, second = (heavy_run(db, stages.Specialize()) for _ in range(2))
+    one = claims.claim(db, host, 60.0)
+    assert one is not None
+    assert (one.run_id, one.gpu) == (first, 3)
+    two = claims.claim(db, host, 60.0)
+    assert two is not None
+    assert (two.run_id, two.gpu) == (light.id, None)
+    assert claims.claim(db, host, 60.0) is None
+    assert runs.get(db, second).state == "ready"
+
+
+def heavy_run(db: Database, spec: stages.Specialize) -> str:
+    """A ready run without its inputs, which only the claim looks at."""
+    with db.write() as session:
+        row = RunRow(
+            id=keys.new_id("r"), name="specialize", stage=spec.stage, spec=spec.model_dump(mode="json"),
+            spec_digest="d", state="ready", priority=0, attempt=0, created_at=now(session), code={}, environment={},
+            cancel_requested=False, peak_rss_bytes=0,
+        )  # fmt: skip
+        session.add(row)
+        return row.id
+
+
+def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> None:
+    run_id = heavy_run(db, stages.Specialize())
+    claim = claims.claim(db, host, 60.0)
+    assert claim is not None
+    assert (claim.run_id, claim.gpu) == (run_id, None)
