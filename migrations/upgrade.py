@@ -1,7 +1,7 @@
 """Brings a database's tables up to this version. Knows Alembic and the database, nothing of what rows mean.
 
-Alembic is imported where it is needed: it takes a third of a second, and a service whose tables are up to date needs
-none of it.
+Alembic is imported where it is needed: it takes a third of a second, and a service whose tables are up to date, or that
+has none yet, needs none of it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, text
 
 from storage.errors import DatabaseError
 from storage.records.database import Database
+from storage.records.tables import Base
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,6 +26,8 @@ HEAD = "0001"
 def upgrade(url: str) -> str:
     """Runs the missing migrations, in one transaction under the writer's lock, and returns the revision.
 
+    A database without one table gets those of this version at once, which are what all migrations make.
+
     Several processes may do it at once: one migrates, the others find nothing to do.
 
     Raises:
@@ -34,7 +37,11 @@ def upgrade(url: str) -> str:
     try:
         if revision_of(db) != HEAD:
             with db.write() as session:
-                _migrate(session.connection())
+                connection = session.connection()
+                if inspect(connection).get_table_names():
+                    _migrate(connection)
+                else:
+                    _create(connection)
     finally:
         db.close()
     return HEAD
@@ -92,6 +99,14 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)
+
+
+def _create(connection: Connection) -> None:
+    """Makes this version's tables where there are none, and Alembic's own with their revision."""
+    Base.metadata.create_all(connection, checkfirst=False)
+    stamp = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+    stamp.create(connection)
+    connection.execute(stamp.insert().values(version_num=HEAD))
 
 
 def _migrate(connection: Connection) -> None:

@@ -14,14 +14,16 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
 from pydantic import BaseModel, ValidationError
 
 from service import schemas
 from storage import errors
+
+if TYPE_CHECKING:
+    import httpx  # loaded when a client is made: `vlglab serve` makes none, and shall answer soon
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 """Where `vlglab serve` listens unless told otherwise."""
@@ -50,13 +52,16 @@ class Client:
             transport: what carries the requests; None opens connections. Tests pass `httpx.MockTransport`.
             timeout_s: seconds that any one step of a request may take.
         """
+        import httpx
+
         self.url = url.rstrip("/")
+        self._faults = (httpx.TransportError, httpx.InvalidURL)
         try:
             self._http = httpx.Client(
                 base_url=self.url,
                 transport=transport,
                 timeout=timeout_s,
-                trust_env=not _is_loopback(self.url),
+                trust_env=not _is_loopback(httpx.URL(self.url).host),
                 headers={"Accept": "application/json"},
             )
         except httpx.InvalidURL as error:
@@ -270,7 +275,7 @@ class Client:
         """Turns faults of the connection into ServiceUnreachable."""
         try:
             yield
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except self._faults as error:
             raise errors.ServiceUnreachable(
                 f"nothing answers at {self.url} ({str(error) or type(error).__name__}); "
                 "start the service with `vlglab serve`, or name its address with --url or VLGLAB_URL"
@@ -313,9 +318,8 @@ def _tree(root: type[errors.VlglabError]) -> Iterator[type[errors.VlglabError]]:
         yield from _tree(kind)
 
 
-def _is_loopback(url: str) -> bool:
-    """Whether an address is on this machine, so that no proxy stands between."""
-    host = httpx.URL(url).host
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that no proxy stands between."""
     if host == "localhost":
         return True
     try:

@@ -49,8 +49,8 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Makes the client that the commands speak through, unless the caller gave one."""
-    if ctx.obj is None:
+    """Makes the client that the commands speak through, unless the caller gave one or the command speaks to none."""
+    if ctx.obj is None and ctx.invoked_subcommand not in ("serve", "db"):
         client = Client(url)
         ctx.obj = Shell(client)
         ctx.call_on_close(client.close)

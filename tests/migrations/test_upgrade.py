@@ -7,7 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from migrations import upgrade
 from storage.errors import DatabaseError
@@ -16,14 +16,51 @@ from storage.records.database import Database
 from storage.records.tables import Base
 
 
-def test_migrations_make_the_tables_of_the_models(empty_database_url: str) -> None:
+def schema(db: Database) -> dict[str, object]:
+    """Every table as the database itself describes it."""
+    with db.read() as session:
+        seen = inspect(session.connection())
+        return {
+            name: (
+                [{**column, "type": str(column["type"])} for column in seen.get_columns(name)],
+                seen.get_pk_constraint(name)["constrained_columns"],
+                sorted(map(str, seen.get_foreign_keys(name))),
+                sorted(map(str, seen.get_indexes(name))),
+                sorted(map(str, seen.get_unique_constraints(name))),
+            )
+            for name in seen.get_table_names()
+        }
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["no table yet", "through all migrations"])
+def test_migrations_make_the_tables_of_the_models(empty_database_url: str, empty: bool) -> None:
+    """A database that has a table already, whosever it is, goes through the migrations; an empty one does not."""
     assert upgrade.current(empty_database_url) is None
+    db = Database.open(empty_database_url)
+    if not empty:
+        with db.write() as session:
+            session.execute(text("CREATE TABLE somebody_elses (x INTEGER)"))
     assert upgrade.upgrade(empty_database_url) == upgrade.HEAD
     assert upgrade.current(empty_database_url) == upgrade.HEAD
-    db = Database.open(empty_database_url)
+    if not empty:
+        with db.write() as session:
+            session.execute(text("DROP TABLE somebody_elses"))
     with db.read() as session:
         context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+    db.close()
+
+
+def test_an_empty_database_gets_what_all_migrations_make(empty_database_url: str) -> None:
+    upgrade.upgrade(empty_database_url)
+    db = Database.open(empty_database_url)
+    at_once = schema(db)
+    with db.write() as session:
+        for name in reversed([*(table.name for table in Base.metadata.sorted_tables), "alembic_version"]):
+            session.execute(text(f"DROP TABLE {name}"))
+        session.execute(text("CREATE TABLE somebody_elses (x INTEGER)"))
+    upgrade.upgrade(empty_database_url)
+    assert {name: table for name, table in schema(db).items() if name != "somebody_elses"} == at_once
     db.close()
 
 
