@@ -10,11 +10,15 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from service import problems
-from service.dependencies import Parts, is_loopback, only_this_machine
-from service.routes import catalogue, datasets, experiments, features, health, runs
+from service.access import admit
+from service.dependencies import Parts
+from service.guard import Guard
+from service.rate import Rate
+from service.routes import catalogue, datasets, experiments, features, health, runs, tokens
 from service.scheduler import loop
 from storage.artifacts import choose
-from storage.errors import InvalidInput
+from storage.errors import DatabaseError, InvalidInput
+from storage.records import access_tokens
 from storage.records.database import Database
 from storage.settings import Settings
 
@@ -36,39 +40,51 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         DatabaseError: the database cannot be used as it is.
-        InvalidInput: the settings would let other machines reach it, without saying that they may.
+        InvalidInput: tokens are required and no admin has one, so that nobody could make any.
     """
-    check_address(settings)
-    parts = Parts(settings, Database.open(settings.resolved_database_url), choose.open_store(settings))
+    db = Database.open(settings.resolved_database_url)
+    try:
+        check_access(settings, db)
+        parts = Parts(settings, db, choose.open_store(settings), Rate(settings.requests_per_s))
+    except BaseException:
+        db.close()
+        raise
     app = FastAPI(
         title="vlglab",
         version=health.version(),
         description=DESCRIPTION.strip(),
         lifespan=_lifespan,
-        dependencies=[Depends(only_this_machine)],
+        dependencies=[Depends(admit)],
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     app.state.parts = parts
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
     app.include_router(health.probes)
-    for module in (experiments, runs, datasets, features, catalogue, health):
+    for module in (experiments, runs, datasets, features, catalogue, tokens, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def check_address(settings: Settings) -> None:
-    """Checks that only this machine can reach the address to listen on: this version has no login.
+def check_access(settings: Settings, db: Database) -> None:
+    """Checks that where tokens are required an admin has one.
 
     Raises:
-        InvalidInput: it is no loopback address, and the settings do not allow that.
+        InvalidInput: none has.
     """
-    if not settings.allow_remote and not is_loopback(settings.host):
+    if not settings.tokens_required:
+        return
+    try:
+        ready = access_tokens.has_admin(db)
+    except DatabaseError:
+        ready = False
+    if not ready:
         raise InvalidInput(
-            f"got the address {settings.host!r} to listen on, expected a loopback one such as 127.0.0.1: this version"
-            " has no login, so everyone who reaches it may do everything. Where something else guards it (a container,"
-            " a proxy with a login), set VLGLAB_ALLOW_REMOTE=1"
+            f"got the address {settings.host!r} to listen on, where tokens are required, and no admin has one; make one"
+            " with `vlglab db add-token NAME --role admin`, listen on a loopback address such as 127.0.0.1, or, where"
+            " everyone who reaches the service may do everything, set VLGLAB_ALLOW_ANYONE=1"
         )
 
 

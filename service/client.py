@@ -43,12 +43,18 @@ class Client:
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, transport: httpx.BaseTransport | None = None, timeout_s: float = 30.0
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float = 30.0,
     ) -> None:
         """A client of the service at `url`.
 
         Args:
             url: scheme, host and port, such as http://127.0.0.1:8765.
+            token: secret of an access token; None shows none, as a service on this machine asks for none.
             transport: what carries the requests; None opens connections. Tests pass `httpx.MockTransport`.
             timeout_s: seconds that any one step of a request may take.
         """
@@ -62,7 +68,7 @@ class Client:
                 transport=transport,
                 timeout=timeout_s,
                 trust_env=not _is_loopback(httpx.URL(self.url).host),
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})},
             )
         except httpx.InvalidURL as error:
             raise errors.InvalidInput(f"got the service's address {url!r}, expected one like {DEFAULT_URL}") from error
@@ -96,6 +102,32 @@ class Client:
     def recipes(self) -> Sequence[schemas.Recipe]:
         """Recipes that experiments can be made from."""
         return self._get("/recipes", schemas.RecipePage).items
+
+    # -- access
+
+    def whoami(self) -> schemas.WhoAmI:
+        """Whose token this client shows, and its role."""
+        return self._get("/whoami", schemas.WhoAmI)
+
+    def create_token(self, body: schemas.TokenRequest) -> schemas.NewToken:
+        """Makes a token; its secret is in the answer and nowhere else.
+
+        Raises:
+            NotPermitted: the client's own token is no admin's.
+        """
+        return self._post("/tokens", schemas.NewToken, body)
+
+    def tokens(self) -> Sequence[schemas.Token]:
+        """Every token, newest first, without secrets."""
+        return self._get("/tokens", schemas.TokenPage).items
+
+    def revoke_token(self, token_id: str) -> schemas.Token:
+        """Makes a token useless.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._post(f"/tokens/{quote(token_id, safe='')}/revoke", schemas.Token)
 
     # -- datasets and features
 

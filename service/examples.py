@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0001"}
+READY: Example = {"status": "ok", "schema_revision": "0002"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -103,6 +103,7 @@ RUN: Example = {
     "outputs": {},
     "cancel_requested": False,
     "peak_rss_bytes": 1200000000,
+    "owner": "ada",
 }
 EXPERIMENT: Example = {
     "id": _EXPERIMENT,
@@ -114,7 +115,20 @@ EXPERIMENT: Example = {
     "state": "running",
     "states": {"succeeded": 4, "running": 1, "queued": 5},
     "created_at": _AT,
+    "owner": "ada",
 }
+TOKEN_SECRET = "vlglab_Kq3x0V7l5m1JYw2cT8bN4sRzHfE6uAoPdXgMiLtBvCk"  # noqa: S105 - belongs to no service
+TOKEN_REQUEST: Example = {"owner": "ada", "role": "submitter", "days": 90}
+TOKEN: Example = {
+    "id": "t0199f2a4c0de5e1a",
+    "owner": "ada",
+    "role": "submitter",
+    "created_at": _AT,
+    "expires_at": "2026-05-01T12:00:00Z",
+    "revoked_at": None,
+    "last_used_at": None,
+}
+WHO_AM_I: Example = {"name": "ada", "role": "submitter"}
 METRIC: Example = {"name": "loss", "step": 40, "value": 0.31, "at": _AT}
 EVENT: Example = {
     "id": 17,

@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("vlglab.service")
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
+"""What HTTP asks for beside the status."""
 _NO_PLACES = {"body", "query", "path", "header", RECIPE_TAG, RUNS_TAG}
 
 
@@ -70,6 +72,20 @@ class ForeignPage(InvalidInput):
     status = 403
 
 
+class TooManyRequests(InvalidInput):
+    """A caller sends more requests than the settings allow."""
+
+    code = "too_many_requests"
+    status = 429
+
+
+class BodyTooLarge(InvalidInput):
+    """A request's body is larger than the settings allow."""
+
+    code = "body_too_large"
+    status = 413
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of an app a problem+json answer."""
     app.add_exception_handler(VlglabError, _known)
@@ -104,12 +120,19 @@ def answer(
 async def _known(request: Request, error: Exception) -> JSONResponse:
     """An error of the tree, with its own code and status."""
     assert isinstance(error, VlglabError)
+    return refused(request, error)
+
+
+def refused(request: Request, error: VlglabError) -> JSONResponse:
+    """The answer that an error of the tree is."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
     cause = error.__cause__
     faults = _faults(cause.errors(include_url=False)) if isinstance(cause, ValidationError) else []
     title = (type(error).__doc__ or error.code).strip().splitlines()[0].rstrip(".")
-    return answer(request, error.status, error.code, title, error.message, faults, error.scene)
+    reply = answer(request, error.status, error.code, title, error.message, faults, error.scene)
+    reply.headers.update(_HEADERS.get(error.status, {}))
+    return reply
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

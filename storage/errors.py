@@ -13,6 +13,9 @@
     ├── Conflict                         the state forbids it
     │   ├── IllegalMove                  a run cannot go from this state to that one
     │   └── NameTaken                    something else has this name already
+    ├── AccessDenied                     the caller may not do this
+    │   ├── TokenRefused                 no token, or one that is unknown, expired or revoked
+    │   └── NotPermitted                 the token's role or owner does not cover it
     ├── StoreError                       what lies in the store cannot be used
     │   ├── StoreCorrupt                 a digest, checksum, shape or file is wrong
     │   ├── FormatTooNew                 written by a newer vlglab
@@ -131,6 +134,26 @@ class NameTaken(Conflict):
     """Something else has this name already."""
 
     code = "name_taken"
+
+
+class AccessDenied(VlglabError):
+    """The caller may not do this."""
+
+    code = "access_denied"
+    status = 403
+
+
+class TokenRefused(AccessDenied):
+    """No token was given, or one that is unknown, expired or revoked."""
+
+    code = "token_refused"
+    status = 401
+
+
+class NotPermitted(AccessDenied):
+    """The token's role does not cover it, or it belongs to somebody else."""
+
+    code = "not_permitted"
 
 
 class StoreError(VlglabError):

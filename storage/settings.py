@@ -5,6 +5,7 @@ Experiments are configured by `storage.specs`, never here.
 
 from __future__ import annotations
 
+import ipaddress
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,8 +29,18 @@ class Settings(BaseSettings):
         None, description="Folder with the weights of OpenSeg and of text encoders; default HOME/weights."
     )
     host: str = Field("127.0.0.1", description="Address the service listens on.")
-    allow_remote: bool = Field(
-        False, description="Let it listen where other machines reach it. There is no login: everyone may do everything."
+    require_tokens: bool = Field(
+        False, description="Ask for a token on loopback too; beyond loopback one is always asked for."
+    )
+    allow_anyone: bool = Field(
+        False, description="Ask nobody for a token, wherever it listens: whoever reaches it may do everything."
+    )
+    first_token: Path | None = Field(
+        None, description="File that `serve` writes an admin's token to where tokens are required and no admin has one."
+    )
+    max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body of a request, bytes.")
+    requests_per_s: float = Field(
+        200, ge=0, description="Requests a second that one caller may make in the long run; 0 sets no limit."
     )
     port: int = Field(8765, ge=0, le=65535, description="Port the service listens on; 0 takes a free one.")
     slots: int = Field(2, ge=1, le=64, description="Runs a worker host runs at once when it has no GPU.")
@@ -73,9 +84,24 @@ class Settings(BaseSettings):
         return (self.weights.expanduser() if self.weights else self.home_path / "weights").resolve()
 
     @property
+    def tokens_required(self) -> bool:
+        """Whether callers must show a token: wherever other machines reach it, unless anyone may do everything."""
+        return not self.allow_anyone and (self.require_tokens or not is_loopback(self.host))
+
+    @property
     def allowed_roots(self) -> tuple[Path, ...]:
         """Folders under which a dataset may lie, absolute and resolved."""
         return (self.home_path / "datasets", *(root.expanduser().resolve() for root in self.dataset_roots))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine, whatever a name server says."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=1)

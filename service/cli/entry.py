@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import datasets, experiments, runs, server
+from service.cli import datasets, experiments, runs, server, tokens
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.tables import tables
@@ -26,6 +26,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.features_app, name="features")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(server.database_app, name="db")
 app.command("serve")(server.serve)
 app.command("tables")(tables)
@@ -45,13 +46,17 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     url: Annotated[str, typer.Option(envvar="VLGLAB_URL", help="Where the service listens.")] = DEFAULT_URL,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="VLGLAB_API_TOKEN", show_envvar=True, help="A token, where the service asks for one."),
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Makes the client that the commands speak through, unless the caller gave one or the command speaks to none."""
     if ctx.obj is None and ctx.invoked_subcommand not in ("serve", "db"):
-        client = Client(url)
+        client = Client(url, token=token)
         ctx.obj = Shell(client)
         ctx.call_on_close(client.close)
 

@@ -149,6 +149,7 @@ def command() -> list[str]:
 def environment(base: Mapping[str, str], home: Path, roots: Sequence[Path]) -> dict[str, str]:
     """An environment in which everything lies under `home`, whatever the caller's own service uses."""
     elsewhere = {"VLGLAB_DATABASE_URL", "VLGLAB_STORE_URL", "VLGLAB_URL", "VLGLAB_HOST", "VLGLAB_PORT"}
+    elsewhere |= {"VLGLAB_REQUIRE_TOKENS", "VLGLAB_FIRST_TOKEN"}
     kept = {name: value for name, value in base.items() if name not in elsewhere}
     roots_json = json.dumps([str(root) for root in roots])
     return {**kept, "VLGLAB_HOME": str(home), "VLGLAB_DATASET_ROOTS": roots_json, "PYTHONUNBUFFERED": "1"}

@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from storage.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 log = logging.getLogger("vlglab.serve")
 
@@ -38,6 +40,22 @@ def upgrade_database() -> None:
     typer.echo(f"the database is at revision {revision}")
 
 
+@database_app.command("add-token")
+def add_token(
+    owner: Annotated[str, typer.Argument(help="Whose it is.")],
+    role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
+    days: Annotated[float | None, typer.Option(min=0.001, help="Days that it is good for; default for ever.")] = None,
+) -> None:
+    """Makes a token straight in the database, as the first one must be made, and prints its secret, this once."""
+    from migrations.upgrade import upgrade
+    from service.first_token import make_token
+
+    config = _settings()
+    config.home_path.mkdir(parents=True, exist_ok=True)
+    upgrade(config.resolved_database_url)
+    typer.echo(make_token(config, owner, role, days))
+
+
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default VLGLAB_HOST.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
@@ -46,15 +64,17 @@ def serve(
 ) -> None:
     """Serves the API, plans runs, and keeps a worker host, which outlives it."""
     from migrations.upgrade import upgrade
-    from service.app import check_address
+    from service.app import create_app
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     config = _settings().model_copy(update=given)
-    check_address(config)
     config.home_path.mkdir(parents=True, exist_ok=True)
-    listening = _bind(config)
     upgrade(config.resolved_database_url)
+    if config.tokens_required and config.first_token is not None:
+        _write_first_token(config, config.first_token)
+    application = create_app(config)
+    listening = _bind(config)
     keeper = HostKeeper(config)
 
     def ready(address: str) -> None:
@@ -64,7 +84,7 @@ def serve(
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _run(config, listening, ready)
+        _run(application, listening, ready)
     except KeyboardInterrupt:
         log.info("the service has stopped")
     finally:
@@ -72,16 +92,14 @@ def serve(
         keeper.stop(end_host=stop_host)
 
 
-def _run(config: Settings, listening: socket.socket, ready: Callable[[str], None]) -> None:
+def _run(application: FastAPI, listening: socket.socket, ready: Callable[[str], None]) -> None:
     """Serves on an open socket until a signal; calls `ready` with its address once it answers."""
     import uvicorn
-
-    from service.app import create_app
 
     name, port = listening.getsockname()[:2]
     shown = f"[{name}]" if ":" in name else name
     server = uvicorn.Server(
-        uvicorn.Config(create_app(config), log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)
+        uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)
     )
     asyncio.run(_announced(server, listening, lambda: ready(f"http://{shown}:{port}")))
 
@@ -115,6 +133,14 @@ def _bind(config: Settings) -> socket.socket:
             "give another with --port (0 takes a free one), or stop what listens there"
         ) from error
     return listening
+
+
+def _write_first_token(config: Settings, path: Path) -> None:
+    """Makes an admin's token where no admin has one, and writes it to a file that only this user can read."""
+    from service.first_token import write_first_token
+
+    if write_first_token(config, path):
+        typer.echo(f"an admin's token stands in {path}; show it as VLGLAB_API_TOKEN")
 
 
 def _settings() -> Settings:

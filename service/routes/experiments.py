@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body
 from fastapi import Path as PathParameter
 
 from service import examples, problems
+from service.access import TheCaller
 from service.dependencies import Cursor, Limit, TheDatabase
 from service.routes import plans
 from service.routes import runs as run_routes
@@ -39,15 +40,15 @@ Submission = Annotated[
 
 
 @router.post("", status_code=201, summary="Submit an experiment")
-def submit(body: Submission, db: TheDatabase) -> ExperimentDetail:
+def submit(body: Submission, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
     request = body.model_dump(mode="json", exclude_unset=True)
     if isinstance(body, ExperimentRequest):
         planned = plans.recipe_runs(body, datasets.get(db, body.dataset))
         name = body.name or f"{body.recipe} on {body.dataset}"
-        made = experiments.create(db, name, body.recipe, body.preset, request, planned)
+        made = experiments.create(db, name, body.recipe, body.preset, request, planned, caller.name)
     else:
-        made = experiments.create(db, body.name, None, None, request, plans.planned_runs(body.runs))
+        made = experiments.create(db, body.name, None, None, request, plans.planned_runs(body.runs), caller.name)
     return _detail(db, made)
 
 
@@ -65,8 +66,9 @@ def read_experiment(experiment_id: ExperimentId, db: TheDatabase) -> ExperimentD
 
 
 @router.post("/{experiment_id}/cancel", summary="Cancel an experiment")
-def cancel(experiment_id: ExperimentId, db: TheDatabase) -> ExperimentDetail:
+def cancel(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
     """Cancels its runs that have not ended, but for those that another experiment's living runs need."""
+    caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
     return _detail(db, experiments.request_cancel(db, experiment_id))
 
 
@@ -96,4 +98,5 @@ def _fields(record: Record) -> dict[str, object]:
         "state": record.state,
         "states": record.states,
         "created_at": record.created_at,
+        "owner": record.owner,
     }

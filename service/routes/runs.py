@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 
 from service import examples, problems
+from service.access import TheCaller
 from service.dependencies import Cursor, Limit, TheDatabase, TheSettings, TheStore
 from service.routes import files, plans
 from service.schemas import (
@@ -39,10 +40,10 @@ RunId = Annotated[str, PathParameter(description="A run's id.", examples=[exampl
 
 
 @router.post("", status_code=201, summary="Create one run")
-def create_run(body: RunRequest, db: TheDatabase) -> Run:
+def create_run(body: RunRequest, db: TheDatabase, caller: TheCaller) -> Run:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
     planned = plans.planned_runs([body])
-    return Run.model_validate(runs.create(db, planned, priority=body.priority)[0])
+    return Run.model_validate(runs.create(db, planned, priority=body.priority, owner=caller.name)[0])
 
 
 @router.get("", summary="List runs")
@@ -67,8 +68,9 @@ def read_run(run_id: RunId, db: TheDatabase) -> Run:
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a run")
-def cancel_run(run_id: RunId, db: TheDatabase) -> Run:
-    """Cancels a run that waits; asks the worker of a running one to stop. 409 where it has ended."""
+def cancel_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
+    """Cancels a run that waits; asks the worker of a running one to stop. 409: it has ended; 403: it is another's."""
+    caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
     return Run.model_validate(runs.request_cancel(db, run_id))
 
 

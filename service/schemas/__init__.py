@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.schemas.access import NewToken, Token, TokenPage, TokenRequest, WhoAmI
 from service.schemas.pages import Page
 from service.schemas.requests import (
     RECIPE_TAG,
@@ -81,6 +82,7 @@ __all__ = [
     "InputRequest",
     "Metric",
     "MetricHistory",
+    "NewToken",
     "Page",
     "Part",
     "Progress",
@@ -95,5 +97,9 @@ __all__ = [
     "Stage",
     "StagePage",
     "StagePort",
+    "Token",
+    "TokenPage",
+    "TokenRequest",
     "Version",
+    "WhoAmI",
 ]

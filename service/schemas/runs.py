@@ -64,6 +64,7 @@ class Run(BaseModel):
     outputs: dict[str, str] = Field(description="Output name -> artifact key.")
     cancel_requested: bool
     peak_rss_bytes: int
+    owner: str = Field("", description="Who submitted it; empty where no token was asked for.")
 
 
 class Experiment(BaseModel):
@@ -80,6 +81,7 @@ class Experiment(BaseModel):
     state: str = Field(description="queued, running, succeeded, failed or cancelled.")
     states: dict[str, int] = Field(description="State -> number of runs.")
     created_at: datetime
+    owner: str = Field("", description="Who submitted it; empty where no token was asked for.")
 
 
 class ExperimentDetail(Experiment):

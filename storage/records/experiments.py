@@ -34,6 +34,8 @@ class Experiment:
     """What was submitted."""
     created_at: datetime
     states: dict[str, int]
+    owner: str = ""
+    """Who submitted it; empty where nobody was asked."""
 
     @property
     def state(self) -> str:
@@ -50,6 +52,7 @@ def create(
     preset: str | None,
     request: dict[str, Any],
     planned: Sequence[PlannedRun],
+    owner: str = "",
 ) -> Experiment:
     """Writes an experiment and its runs, all or nothing.
 
@@ -58,11 +61,12 @@ def create(
     """
     with db.write() as session:
         row = ExperimentRow(
-            id=keys.new_id("e"), name=name, recipe=recipe, preset=preset, request=request, created_at=now(session)
-        )
+            id=keys.new_id("e"), name=name, recipe=recipe, preset=preset, request=request, created_at=now(session),
+            owner=owner,
+        )  # fmt: skip
         session.add(row)
         session.flush()
-        insert(session, planned, row.id)
+        insert(session, planned, row.id, owner=owner)
         return _read(row, {"queued": len(planned)})
 
 
@@ -158,4 +162,4 @@ def _row(session: Session, experiment_id: str) -> ExperimentRow:
 
 def _read(row: ExperimentRow, states: dict[str, int]) -> Experiment:
     """The experiment of a row."""
-    return Experiment(row.id, row.name, row.recipe, row.preset, row.request, row.created_at, states)
+    return Experiment(row.id, row.name, row.recipe, row.preset, row.request, row.created_at, states, row.owner)

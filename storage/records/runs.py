@@ -67,6 +67,8 @@ class Run:
     cancel_requested: bool
     peak_rss_bytes: int
     priority: int = 0
+    owner: str = ""
+    """Who submitted it; empty where nobody was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,11 @@ class RunFilter:
 
 
 def create(
-    db: Database, planned: Sequence[PlannedRun], experiment_id: str | None = None, priority: int = 0
+    db: Database,
+    planned: Sequence[PlannedRun],
+    experiment_id: str | None = None,
+    priority: int = 0,
+    owner: str = "",
 ) -> list[Run]:
     """Writes new runs as `queued` and returns them in the plan's order.
 
@@ -93,7 +99,7 @@ def create(
         IllegalMove: an input names a run that failed or was cancelled.
     """
     with db.write() as session:
-        return [read_row(row) for row in insert(session, planned, experiment_id, priority)]
+        return [read_row(row) for row in insert(session, planned, experiment_id, priority, owner)]
 
 
 def get(db: Database, run_id: str) -> Run:
@@ -260,6 +266,7 @@ def read_row(row: RunRow) -> Run:
         cancel_requested=row.cancel_requested,
         peak_rss_bytes=row.peak_rss_bytes,
         priority=row.priority,
+        owner=row.owner,
     )
 
 

@@ -20,7 +20,11 @@ from storage.specs.spec import ArtifactKind
 
 
 def insert(
-    session: Session, planned: Sequence[PlannedRun], experiment_id: str | None = None, priority: int = 0
+    session: Session,
+    planned: Sequence[PlannedRun],
+    experiment_id: str | None = None,
+    priority: int = 0,
+    owner: str = "",
 ) -> list[RunRow]:
     """Adds the runs of a plan, `queued`, within a write transaction; in the plan's order.
 
@@ -32,7 +36,7 @@ def insert(
     check_plan_label_sets(planned, partial(_label_set_of, session))
     moment = now(session)
     ids = dict(zip((run.name for run in planned), _new_ids(len(planned)), strict=True))
-    rows = [_row(run, ids[run.name], experiment_id, priority, moment) for run in planned]
+    rows = [_row(run, ids[run.name], experiment_id, priority, owner, moment) for run in planned]
     session.add_all(rows)
     session.flush()
     earlier: dict[str, Mapping[str, ArtifactKind]] = {}
@@ -52,7 +56,9 @@ def _new_ids(number: int) -> list[str]:
     return sorted(keys.new_id("r") for _ in range(number))
 
 
-def _row(run: PlannedRun, run_id: str, experiment_id: str | None, priority: int, moment: datetime) -> RunRow:
+def _row(
+    run: PlannedRun, run_id: str, experiment_id: str | None, priority: int, owner: str, moment: datetime
+) -> RunRow:
     """The row of one run of the plan, without its inputs."""
     return RunRow(
         id=run_id,
@@ -64,6 +70,7 @@ def _row(run: PlannedRun, run_id: str, experiment_id: str | None, priority: int,
         spec_digest=run.spec.digest(),
         state="queued",
         priority=priority,
+        owner=owner,
         seed=getattr(run.spec, "seed", None),
         attempt=0,
         created_at=moment,

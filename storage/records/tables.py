@@ -54,6 +54,7 @@ class ExperimentRow(Base):
     preset: Mapped[str | None]
     request: Mapped[Json]
     created_at: Mapped[datetime]
+    owner: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class DatasetRow(Base):
@@ -123,6 +124,7 @@ class RunRow(Base):
     environment: Mapped[Json]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    owner: Mapped[str] = mapped_column(default="", server_default="")
 
     inputs: Mapped[list[RunInputRow]] = relationship(
         foreign_keys="RunInputRow.run_id", order_by="RunInputRow.port", lazy="selectin"
@@ -198,6 +200,21 @@ class MetricRow(Base):
     step: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     value: Mapped[float | None]
     at: Mapped[datetime]
+
+
+class AccessTokenRow(Base):
+    """A token of the API. Its secret is not here: only a digest of it."""
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    role: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
 
 
 class ArtifactTableRow(Base):

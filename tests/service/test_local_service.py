@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -139,11 +141,45 @@ def test_an_address_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_that_others_reach_is_refused_before_anything_listens_or_is_written(tmp_path: Path) -> None:
-    done = vlglab(tmp_path / "home", "serve", "--no-host", "--port", "0", "--host", "0.0.0.0")
+def test_an_address_that_others_reach_is_refused_before_anything_listens_while_no_admin_has_a_token(
+    tmp_path: Path,
+) -> None:
+    """Asked for on an address of this machine's loopback network by another name, so that no test listens beyond it."""
+    done = vlglab(tmp_path, "serve", "--no-host", "--port", "0", VLGLAB_REQUIRE_TOKENS="1")
     assert done.returncode == 1
-    assert "VLGLAB_ALLOW_REMOTE" in done.stderr
-    assert not (tmp_path / "home").exists()
+    assert "vlglab db add-token" in done.stderr and "VLGLAB_ALLOW_ANYONE" in done.stderr
+    assert "serving" not in done.stdout
+
+
+def test_from_nothing_to_a_service_that_asks_for_tokens(tmp_path: Path) -> None:
+    first = tmp_path / "secrets" / "first-token"
+    variables = {"VLGLAB_REQUIRE_TOKENS": "1", "VLGLAB_FIRST_TOKEN": str(first)}
+    command = [*local_service.command(), "serve", "--no-host", "--port", "0"]
+    environment = {**os.environ, "VLGLAB_HOME": str(tmp_path), **variables}
+    serving = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert serving.stdout is not None
+    try:
+        url = next(line.split()[-1] for line in serving.stdout if "serving at" in line)
+        assert stat.S_IMODE(first.stat().st_mode) == 0o600
+        admin = {"VLGLAB_URL": url, "VLGLAB_API_TOKEN": first.read_text().strip()}
+        refused = vlglab(tmp_path, "runs", "list", VLGLAB_URL=url)
+        assert refused.returncode == 1 and "VLGLAB_API_TOKEN" in refused.stderr
+        made = vlglab(tmp_path, "tokens", "add", "ada", "--role", "reader", **admin)
+        ada = {"VLGLAB_URL": url, "VLGLAB_API_TOKEN": made.stdout.strip()}
+        assert vlglab(tmp_path, "tokens", "whoami", **ada).stdout.strip() == "ada (reader)"
+        assert vlglab(tmp_path, "runs", "list", **ada).returncode == 0
+        assert vlglab(tmp_path, "tokens", "list", **ada).returncode == 1
+        by_hand = vlglab(tmp_path, "db", "add-token", "eve", "--role", "admin")
+        listed = vlglab(tmp_path, "tokens", "list", "--json", VLGLAB_URL=url, VLGLAB_API_TOKEN=by_hand.stdout.strip())
+        items = {item["owner"]: item for item in json.loads(listed.stdout)["items"]}
+        assert set(items) == {"admin", "ada", "eve"}
+        assert made.stdout.strip() not in listed.stdout
+        assert vlglab(tmp_path, "tokens", "revoke", items["ada"]["id"], **admin).returncode == 0
+        assert "was revoked" in vlglab(tmp_path, "runs", "list", **ada).stderr
+    finally:
+        serving.terminate()
+        assert serving.wait(30) == 0
+        serving.stdout.close()
 
 
 def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Who calls, and what they may do: tokens, roles, ownership, and how often. Knows requests; writes no run.
+
+A caller shows a token as `Authorization: Bearer SECRET`. Where none is asked for (on loopback, unless the settings say
+otherwise), whoever calls is an admin without a name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from service.dependencies import Parts, parts
+from service.problems import ForeignPage
+from storage.errors import NotPermitted, TokenRefused
+from storage.records import access_tokens
+from storage.records.access_tokens import ROLES, Role
+from storage.settings import is_loopback
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""What is answered without a token: it tells nothing but whether the service works."""
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls."""
+
+    name: str
+    """The owner of the token; empty where none was asked for."""
+    role: Role
+
+    def needs(self, role: Role) -> None:
+        """Raises unless the caller has this role or a higher one.
+
+        Raises:
+            NotPermitted: a lower one.
+        """
+        if ROLES.index(self.role) < ROLES.index(role):
+            raise NotPermitted(
+                f"got a token of a {self.role}, this needs a {role}'s; ask an admin for one (`vlglab tokens add`)"
+            )
+
+    def needs_to_own(self, owner: str, what: str) -> None:
+        """Raises unless it is the caller's own, or the caller is an admin.
+
+        Raises:
+            NotPermitted: it is somebody else's.
+        """
+        if self.role != "admin" and owner != self.name:
+            whose = f"belongs to {owner}" if owner else "belongs to nobody"
+            raise NotPermitted(f"{what} {whose}; only its owner and admins may do this, and you are {self.name}")
+
+
+def admit(request: Request) -> Caller:
+    """Lets a request in or refuses it: for every route of the app.
+
+    Raises:
+        TokenRefused: a token is asked for and none that is good was shown.
+        NotPermitted: the token is a reader's and the request changes something.
+        ForeignPage: no token is asked for, and a web page of another site made a browser send this.
+        TooManyRequests: the caller sends too many.
+    """
+    found = parts(request)
+    asked_from = request.client.host if request.client else ""
+    if request.url.path in OPEN:
+        if not found.settings.tokens_required:
+            _only_this_machine(request, found)
+        return Caller("", "reader")
+    secret = _bearer(request)
+    if secret is None:
+        found.rate.take(asked_from)
+        if found.settings.tokens_required:
+            raise TokenRefused(
+                "got no token, expected `Authorization: Bearer TOKEN`; the client takes VLGLAB_API_TOKEN"
+            )
+        _only_this_machine(request, found)
+        caller = Caller("", "admin")
+    else:
+        try:
+            token = access_tokens.find(found.db, secret)
+        except TokenRefused:
+            found.rate.take(asked_from)
+            raise
+        found.rate.take(token.id)
+        caller = Caller(token.owner, token.role)
+    caller.needs("reader" if request.method in _READING else "submitter")
+    return caller
+
+
+TheCaller = Annotated[Caller, Depends(admit)]
+
+
+def only_admins(caller: TheCaller) -> None:
+    """Refuses everybody but admins.
+
+    Raises:
+        NotPermitted: a reader or a submitter.
+    """
+    caller.needs("admin")
+
+
+def _bearer(request: Request) -> str | None:
+    """The secret that a request shows; None where it shows none."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" and secret.strip() else None
+
+
+def _only_this_machine(request: Request, found: Parts) -> None:
+    """Refuses what a web page of somebody else's makes a browser on this machine send, for no token is asked for.
+
+    A page's requests carry its own address as Origin, or as Host where it made its name point here.
+
+    Raises:
+        ForeignPage: Host or Origin name no loopback address, and the settings do not let anyone in.
+    """
+    if found.settings.allow_anyone:
+        return
+    for header in ("host", "origin"):
+        given = request.headers.get(header)
+        if given is not None and not is_loopback(_host_of(given)):
+            raise ForeignPage(
+                f"got the {header} {given!r}, expected one of this machine such as 127.0.0.1: no token is asked for"
+                " here, so no page of another site is answered; VLGLAB_ALLOW_ANYONE=1 lifts that"
+            )
+
+
+def _host_of(header: str) -> str:
+    """The host in a Host or Origin header; empty where it has none."""
+    try:
+        return urlsplit(header if "://" in header else f"//{header}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,215 @@
+"""Who may do what: every route against every role, ownership, rates, sizes, headers, and secrets that stay secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from migrations.upgrade import upgrade
+from service.app import create_app
+from service.guard import HEADERS
+from service.problems import TooManyRequests
+from service.rate import Rate
+from storage.errors import InvalidInput
+from storage.records import access_tokens
+from storage.records.access_tokens import ROLES, Role
+from storage.settings import Settings, is_loopback
+
+INGEST = {"spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"}
+LABELS = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
+
+
+class Lab:
+    """A service that asks for tokens, and people with one each; named by their role, and a second submitter."""
+
+    def __init__(self, http: TestClient, settings: Settings) -> None:
+        self.http = http
+        self.db = http.app.state.parts.db  # type: ignore[attr-defined]
+        self.secrets = {role: access_tokens.create(self.db, role, role)[1] for role in ROLES}
+        self.secrets["other"] = access_tokens.create(self.db, "other", "submitter")[1]
+
+    def ask(self, who: str | None, method: str, path: str, body: Any = None) -> Any:
+        headers = {} if who is None else {"Authorization": f"Bearer {self.secrets.get(who, who)}"}
+        return self.http.request(method, path, json=body, headers=headers)
+
+
+@pytest.fixture
+def lab(settings: Settings, database_url: str) -> Iterator[Lab]:
+    guarded = settings.model_copy(
+        update={"database_url": database_url, "host": "192.0.2.7", "requests_per_s": 0, "max_body_bytes": 4096}
+    )
+    with pytest.raises(InvalidInput, match="vlglab db add-token NAME --role admin"):
+        create_app(guarded)
+    app = create_app(guarded.model_copy(update={"allow_anyone": True}))
+    access_tokens.create(app.state.parts.db, "root", "admin")
+    app.state.parts.db.close()
+    with TestClient(create_app(guarded), "http://lab.example.org", raise_server_exceptions=False) as http:
+        yield Lab(http, guarded)
+
+
+def routes(lab: Lab) -> list[tuple[str, str]]:
+    """Every method and path of the API, with ids that nothing has."""
+    document = lab.http.app.openapi()  # type: ignore[attr-defined]
+    found = []
+    for path, methods in document["paths"].items():
+        shown = path.replace("{", "").replace("}", "")
+        found += [(method.upper(), shown) for method in methods]
+    return found
+
+
+def test_every_route_but_the_probes_asks_for_a_token(lab: Lab) -> None:
+    asked = routes(lab)
+    assert len(asked) > 25
+    for method, path in asked:
+        answer = lab.ask(None, method, path)
+        if path in ("/healthz", "/readyz"):
+            assert answer.status_code == 200, path
+            continue
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_refused"), path
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert lab.ask("vlglab_wrong", method, path).status_code == 401
+
+
+def test_a_reader_changes_nothing_and_only_admins_see_tokens(lab: Lab) -> None:
+    for method, path in routes(lab):
+        answer = lab.ask("reader", method, path)
+        if method != "GET" or path.startswith("/api/v1/tokens"):
+            assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted"), path
+        else:
+            assert answer.status_code not in (401, 403), path
+        if path.startswith("/api/v1/tokens"):
+            assert lab.ask("submitter", method, path).status_code == 403
+            assert lab.ask("admin", method, path).status_code != 403
+
+
+@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "bearer", "Token abc", ""])
+def test_what_is_no_bearer_token_is_none(lab: Lab, header: str) -> None:
+    answer = lab.http.get("/api/v1/runs", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert "VLGLAB_API_TOKEN" in answer.json()["detail"]
+
+
+def test_what_somebody_submits_is_theirs_and_only_they_and_admins_cancel_it(lab: Lab) -> None:
+    run = lab.ask("submitter", "POST", "/api/v1/runs", LABELS).json()
+    made = lab.ask("submitter", "POST", "/api/v1/experiments", {"name": "x", "runs": [LABELS]}).json()
+    assert run["owner"] == made["owner"] == made["runs"][0]["owner"] == "submitter"
+    for path in (f"/api/v1/runs/{run['id']}/cancel", f"/api/v1/experiments/{made['id']}/cancel"):
+        refused = lab.ask("other", "POST", path)
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_permitted")
+        assert "belongs to submitter" in refused.json()["detail"]
+    assert lab.ask("submitter", "POST", f"/api/v1/runs/{run['id']}/cancel").json()["state"] == "cancelled"
+    assert lab.ask("admin", "POST", f"/api/v1/experiments/{made['id']}/cancel").json()["state"] == "cancelled"
+
+
+def test_tokens_are_made_shown_once_and_revoked_over_http(lab: Lab) -> None:
+    made = lab.ask("admin", "POST", "/api/v1/tokens", {"owner": "ada", "role": "reader", "days": 1}).json()
+    assert lab.ask(made["secret"], "GET", "/api/v1/whoami").json() == {"name": "ada", "role": "reader"}
+    listed = lab.ask("admin", "GET", "/api/v1/tokens").json()["items"]
+    assert listed[0]["id"] == made["id"] and listed[0]["last_used_at"] is not None
+    assert "secret" not in listed[0] and made["secret"] not in str(listed)
+    assert lab.ask("admin", "POST", f"/api/v1/tokens/{made['id']}/revoke").json()["revoked_at"] is not None
+    assert lab.ask(made["secret"], "GET", "/api/v1/whoami").status_code == 401
+    assert lab.ask("admin", "POST", "/api/v1/tokens/t404/revoke").status_code == 404
+    for wrong in ({"owner": "a/b"}, {"owner": "ada", "role": "king"}, {"owner": "ada", "days": 0}, {"owner": ""}):
+        assert lab.ask("admin", "POST", "/api/v1/tokens", wrong).status_code == 422
+
+
+def test_secrets_are_in_no_log_no_answer_and_no_record(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        run = lab.ask("submitter", "POST", "/api/v1/runs", LABELS)
+        wrong = lab.ask("vlglab_a_wrong_secret", "GET", "/api/v1/runs")
+        bad = lab.ask("submitter", "POST", "/api/v1/runs", {"spec": 1})
+    said = caplog.text + run.text + wrong.text + bad.text + lab.ask("admin", "GET", "/api/v1/runs").text
+    assert not any(secret in said for secret in [*lab.secrets.values(), "vlglab_a_wrong_secret"])
+
+
+def test_a_body_that_is_too_large_is_refused_however_it_is_sent(lab: Lab) -> None:
+    secret = {"Authorization": f"Bearer {lab.secrets['submitter']}"}
+    big = b'{"name": "' + b"x" * 5000 + b'"}'
+
+    def chunks() -> Iterator[bytes]:
+        yield big[:3000]
+        yield big[3000:]
+
+    for content in (big, chunks()):
+        answer = lab.http.post("/api/v1/experiments", content=content, headers=secret)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert answer.headers["content-type"] == "application/problem+json"
+    answer = lab.http.post("/api/v1/experiments", content=b"{}", headers={**secret, "Content-Length": "many"})
+    assert answer.status_code == 413
+
+
+def test_every_answer_tells_browsers_to_be_careful(lab: Lab) -> None:
+    for path in ("/healthz", "/api/v1/runs", "/api/v1/nothing", "/docs", "/openapi.json"):
+        answer = lab.http.get(path)
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value, path
+        assert ("content-security-policy" in answer.headers) == (path != "/docs")
+
+
+def test_a_caller_who_sends_too_many_waits_and_others_do_not(settings: Settings) -> None:
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings.model_copy(update={"requests_per_s": 0.01}))
+    secret = access_tokens.create(app.state.parts.db, "ada", "reader")[1]
+    with TestClient(app, "http://127.0.0.1:8765") as http:
+        assert http.get("/api/v1/runs").status_code == 200
+        refused = http.get("/api/v1/runs")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+        assert refused.headers["retry-after"] == "1"
+        assert http.get("/api/v1/runs", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+        assert http.get("/healthz").status_code == 200
+
+
+def test_a_rate_lets_bursts_pass_and_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("service.rate.time.monotonic", lambda: clock[0])
+    rate = Rate(10)
+    for _ in range(20):
+        rate.take("ada")
+    with pytest.raises(TooManyRequests, match="more than 10 requests a second"):
+        rate.take("ada")
+    rate.take("eve")
+    clock[0] += 0.35
+    for _ in range(3):
+        rate.take("ada")
+    with pytest.raises(TooManyRequests):
+        rate.take("ada")
+    clock[0] += 1000
+    for _ in range(20):
+        rate.take("ada")
+    with pytest.raises(TooManyRequests):
+        rate.take("ada")
+    for _ in range(1000):
+        Rate(0).take("ada")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_on_loopback_nobody_is_asked_unless_the_settings_say_so(host: str) -> None:
+    assert is_loopback(host)
+    assert not Settings(host=host).tokens_required
+    assert Settings(host=host, require_tokens=True).tokens_required
+    assert not Settings(host=host, require_tokens=True, allow_anyone=True).tokens_required
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "lab.example.org", ""])
+def test_beyond_loopback_everybody_is_asked_unless_anyone_may(host: str) -> None:
+    assert not is_loopback(host)
+    assert Settings(host=host).tokens_required
+    assert not Settings(host=host, allow_anyone=True).tokens_required
+
+
+def test_on_loopback_a_token_that_is_shown_counts(settings: Settings) -> None:
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings)
+    secrets: dict[Role, str] = {role: access_tokens.create(app.state.parts.db, role, role)[1] for role in ROLES}
+    with TestClient(app, "http://127.0.0.1:8765") as http:
+        assert http.get("/api/v1/whoami").json() == {"name": "", "role": "admin"}
+        for role, secret in secrets.items():
+            shown = {"Authorization": f"Bearer {secret}"}
+            assert http.get("/api/v1/whoami", headers=shown).json() == {"name": role, "role": role}
+            assert http.get("/api/v1/whoami", headers={**shown, "Origin": "http://evil.example"}).status_code == 200
+        assert http.get("/api/v1/whoami", headers={"Authorization": "Bearer nobody"}).status_code == 401
