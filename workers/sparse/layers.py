@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from workers.sparse.engine import Engine, Grid, SparseTensor
 
+_AT_ONCE = 1 << 18
+"""Values that a norm in evaluation takes at once: 1 MB in float32, which caches hold."""
+
 
 class Convolution(nn.Module):
     """A convolution, strided or not, or with `transposed`, a transposed one.
@@ -71,13 +74,24 @@ class Norm(nn.Module):
 
     def forward(self, x: SparseTensor, *, relu: bool = True, shortcut: Tensor | None = None) -> SparseTensor:
         """``relu(norm(x) + shortcut)``; shortcut (V,C). In evaluation without gradients it writes over x's features."""
-        features: Tensor = self.bn(x.features) if self.training or torch.is_grad_enabled() else self._in_place(x)
+        if not self.training and not torch.is_grad_enabled():
+            self._in_place(x.features, relu, shortcut)
+            return x
+        features: Tensor = self.bn(x.features)
         if shortcut is not None:
             features = features.add_(shortcut)
         return x.with_features(features.relu_() if relu else features)
 
-    def _in_place(self, x: SparseTensor) -> Tensor:
-        """The normed features in the place of x's: one pass, and no new memory, which costs as much as the norm."""
+    def _in_place(self, features: Tensor, relu: bool, shortcut: Tensor | None) -> None:
+        """The same in the place of x's features, some rows after the other: all steps while a row is in the cache."""
         mean, variance = cast(Tensor, self.bn.running_mean), cast(Tensor, self.bn.running_var)
         scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
-        return torch.addcmul(self.bn.bias - mean * scale, x.features, scale, out=x.features)
+        shift = self.bn.bias - mean * scale
+        rows = max(1, _AT_ONCE // features.shape[1])
+        for start in range(0, len(features), rows):
+            part = features[start : start + rows]
+            torch.addcmul(shift, part, scale, out=part)
+            if shortcut is not None:
+                part.add_(shortcut[start : start + rows])
+            if relu:
+                part.relu_()

@@ -141,7 +141,11 @@ def test_a_batch_of_two_is_two_singles_in_eval_mode() -> None:
         torch.testing.assert_close(net(alone, features[rows]), together[rows], rtol=1e-10, atol=1e-10)
 
 
-def test_inference_without_gradients_is_the_same_and_leaves_its_input_alone() -> None:
+@pytest.mark.parametrize("at_once", [1, 200, 1 << 18])
+def test_inference_without_gradients_is_the_same_and_leaves_its_input_alone(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.sparse.layers._AT_ONCE", at_once)
     cloud, net = tiny_cloud(seed=6), network().eval()
     features = torch.randn(len(cloud), 3, dtype=torch.float64)
     kept, expected = features.clone(), net(cloud, features)
