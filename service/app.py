@@ -12,9 +12,10 @@ from fastapi import Depends, FastAPI
 from service import problems
 from service.access import admit
 from service.dependencies import Parts
+from service.feed import Feed
 from service.guard import Guard
 from service.rate import Rate
-from service.routes import catalogue, datasets, experiments, features, health, runs, tokens
+from service.routes import catalogue, datasets, experiments, features, health, runs, streams, tokens
 from service.scheduler import loop
 from storage.artifacts import choose
 from storage.errors import DatabaseError, InvalidInput
@@ -45,7 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
     db = Database.open(settings.resolved_database_url)
     try:
         check_access(settings, db)
-        parts = Parts(settings, db, choose.open_store(settings), Rate(settings.requests_per_s))
+        rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
+        parts = Parts(settings, db, choose.open_store(settings), rate, feed)
     except BaseException:
         db.close()
         raise
@@ -62,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
     app.include_router(health.probes)
-    for module in (experiments, runs, datasets, features, catalogue, tokens, health):
+    for module in (experiments, runs, streams, datasets, features, catalogue, tokens, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -90,15 +92,18 @@ def check_access(settings: Settings, db: Database) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Runs the scheduler while the application serves."""
+    """Runs the scheduler and the feed of events while the application serves."""
     parts: Parts = app.state.parts
     stopping = asyncio.Event()
-    scheduler = asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler")
+    tasks = (
+        asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),
+        asyncio.create_task(parts.feed.run(stopping), name="feed"),
+    )
     try:
         yield
     finally:
         stopping.set()
-        await scheduler
+        await asyncio.gather(*tasks)
         parts.db.close()
 
 

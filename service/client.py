@@ -11,6 +11,7 @@ Examples:
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 """Where `vlglab serve` listens unless told otherwise."""
 
 _API = "/api/v1"
+_RECONNECT_S = 0.5
+"""Seconds before a stream of events that was lost is asked for again."""
 _BY_STATUS = {422: errors.InvalidInput, 404: errors.NotFound, 409: errors.Conflict}
 """What an error is raised as whose code the tree does not have."""
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -231,6 +234,61 @@ class Client:
     def events(self, run_id: str, *, cursor: str = "0") -> Sequence[schemas.Event]:
         """What happened to a run, oldest first, after the reading that `cursor` came from."""
         return self._get(f"/runs/{run_id}/events", schemas.EventPage, {"cursor": cursor}).items
+
+    def follow_events(
+        self, *, run: str | None = None, experiment: str | None = None, cursor: int = 0, patience_s: float = 30.0
+    ) -> Iterator[schemas.Event]:
+        """What happened after `cursor` and what happens, each event once, across lost connections.
+
+        Args:
+            run: only this run's; ends with the run.
+            experiment: only those of an experiment's runs; goes on until the caller stops.
+            cursor: id of the last event that is known; 0 for all.
+            patience_s: how long the service may be away before this gives up.
+
+        Raises:
+            NotFound: no such run or experiment.
+            ServiceUnreachable: the service was away for longer than `patience_s`.
+        """
+        heard = time.monotonic()
+        while True:
+            try:
+                for kind, event in self._stream(run, experiment, cursor):
+                    heard = time.monotonic()
+                    if kind == "end":
+                        return
+                    if event is not None:
+                        cursor = event.id
+                        yield event
+            except errors.ServiceUnreachable:
+                if time.monotonic() - heard > patience_s:
+                    raise
+            time.sleep(_RECONNECT_S)
+
+    def _stream(
+        self, run: str | None, experiment: str | None, cursor: int
+    ) -> Iterator[tuple[str, schemas.Event | None]]:
+        """Kind and content of what one connection brings, until it is lost; ("", None) for a sign of life."""
+        given = {name: value for name, value in (("run", run), ("experiment", experiment)) if value is not None}
+        headers = {"Last-Event-ID": str(cursor), "Accept": "text/event-stream"}
+        with (
+            self._translated(),
+            self._http.stream("GET", f"{_API}/events/stream", params=given, headers=headers) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise problem(response)
+            kind, data = "", ""
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "data":
+                    data = value
+                elif not line:
+                    known = kind in ("state", "note")
+                    yield kind, schemas.Event.model_validate_json(data) if known else None
+                    kind, data = "", ""
 
     def run_evaluations(self, run_id: str) -> Sequence[schemas.Evaluation]:
         """What the predictions that a run evaluated scored."""

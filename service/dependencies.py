@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from service.feed import Feed
 from service.rate import Rate
 from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
@@ -21,6 +22,7 @@ class Parts:
     db: Database
     store: ArtifactStore
     rate: Rate
+    feed: Feed
 
 
 def parts(request: Request) -> Parts:
@@ -44,6 +46,13 @@ def _store(request: Request) -> ArtifactStore:
 
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheDatabase = Annotated[Database, Depends(_db)]
+
+
+def _feed(request: Request) -> Feed:
+    return parts(request).feed
+
+
+TheFeed = Annotated[Feed, Depends(_feed)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]
 
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]

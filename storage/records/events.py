@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from storage.records.database import Database
 from storage.records.pages import clamp
-from storage.records.tables import EventRow
+from storage.records.tables import EventRow, RunRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,26 @@ def last(db: Database) -> int:
         return session.scalar(select(func.max(EventRow.id))) or 0
 
 
-def after(db: Database, run_id: str | None = None, cursor: int = 0, limit: int = 100) -> list[Event]:
-    """The events after the one with the id `cursor` (0: from the first), of one run or of all, oldest first.
+def after(
+    db: Database, run_id: str | None = None, cursor: int = 0, limit: int = 100, *, experiment_id: str | None = None
+) -> list[Event]:
+    """The events after the one with the id `cursor` (0: from the first), oldest first.
 
     Ids rise in commit order, so the last id of one reading is the cursor of the next and none is missed.
+
+    Args:
+        db: the database.
+        run_id: only this run's.
+        cursor: id of the last event that is known already.
+        limit: most events, 1 to 500.
+        experiment_id: only those of this experiment's runs.
     """
     query = select(EventRow).where(EventRow.id > cursor).order_by(EventRow.id).limit(clamp(limit))
     if run_id is not None:
         query = query.where(EventRow.run_id == run_id)
+    if experiment_id is not None:
+        runs = select(RunRow.id).where(RunRow.experiment_id == experiment_id)
+        query = query.where(EventRow.run_id.in_(runs))
     with db.read() as session:
         return [
             Event(row.id, row.run_id, row.at, row.kind, row.state, row.attempt, row.message)

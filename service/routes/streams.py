@@ -1,0 +1,86 @@
+"""Events as they happen: Server-Sent Events that a client can take up again where it lost them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from service import examples, problems
+from service.dependencies import TheDatabase, TheFeed
+from service.feed import Feed
+from service.schemas import Event
+from storage.errors import InvalidInput
+from storage.records import events, experiments, runs
+from storage.records.database import Database
+from storage.records.states import FINAL
+
+KEEP_ALIVE_S = 15.0
+"""Seconds of silence after which a comment is sent, so that nobody between takes the line for dead."""
+RETRY_MS = 1000
+"""When a browser that lost the stream asks again."""
+_AT_ONCE = 500
+
+router = APIRouter(tags=["runs"], responses=problems.RESPONSES)
+
+EXAMPLE = f"id: {examples.EVENT['id']}\nevent: state\ndata: {Event(**examples.EVENT).model_dump_json()}\n\n"
+
+
+@router.get(
+    "/events/stream",
+    summary="Follow events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-Sent Events; each event's id is where to go on from.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EXAMPLE}},
+        }
+    },
+)
+def stream_events(
+    db: TheDatabase,
+    feed: TheFeed,
+    run: Annotated[str | None, Query(description="Only this run's; the stream ends with the run.")] = None,
+    experiment: Annotated[str | None, Query(description="Only those of an experiment's runs.")] = None,
+    cursor: Annotated[int, Query(ge=0, le=2**53, description="Id of the last event that is known; 0 for all.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="What a browser sends in the cursor's place.")] = None,
+) -> StreamingResponse:
+    """What has happened after `cursor`, then what happens, in the order in which it is committed; none is left out.
+
+    Every event is sent as `event: state` or `event: note` with its id. A stream of one run ends with `event: end` when
+    the run has ended; others last until somebody hangs up or the service stops.
+    """
+    if run is not None:
+        runs.get(db, run)
+    if experiment is not None:
+        experiments.get(db, experiment)
+    if last_event_id is not None:
+        if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id) <= 2**53):
+            raise InvalidInput(f"got the Last-Event-ID {last_event_id!r}, expected the id of an event, a whole number")
+        cursor = int(last_event_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    lines = _lines(db, feed, run, experiment, cursor)
+    return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
+
+
+async def _lines(db: Database, feed: Feed, run: str | None, experiment: str | None, cursor: int) -> AsyncIterator[str]:
+    """The text of a stream, from the event after `cursor` on."""
+    yield f"retry: {RETRY_MS}\n\n"
+    while not feed.closed:
+        known = feed.last
+        ended = run is not None and (await asyncio.to_thread(runs.get, db, run)).state in FINAL
+        found = await asyncio.to_thread(events.after, db, run, cursor, _AT_ONCE, experiment_id=experiment)
+        for event in found:
+            cursor = event.id
+            document = Event.model_validate(event, from_attributes=True).model_dump_json()
+            yield f"id: {event.id}\nevent: {event.kind}\ndata: {document}\n\n"
+        if len(found) == _AT_ONCE:
+            continue
+        if ended:
+            yield f"id: {cursor}\nevent: end\ndata: {{}}\n\n"
+            return
+        if not await feed.newer(max(known, cursor), KEEP_ALIVE_S):
+            yield ": still here\n\n"
