@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from service import examples, schemas
-from service.client import Client, problem
+from service.client import Client
+from service.connection import problem
 from storage import errors
 from tests.service.fake_api import FakeApi, refusal
 
