@@ -19,7 +19,7 @@ from storage.records.tables import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision of this version's tables: the last one in `versions`."""
 
 

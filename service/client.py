@@ -106,14 +106,21 @@ class Client(Connection):
 
     # -- experiments
 
-    def submit(self, body: schemas.ExperimentRequest | schemas.RunListRequest) -> schemas.ExperimentDetail:
+    def submit(
+        self, body: schemas.ExperimentRequest | schemas.RunListRequest, *, idempotency_key: str | None = None
+    ) -> schemas.ExperimentDetail:
         """Submits an experiment: its runs are queued when this returns.
 
+        Args:
+            body: a recipe on a dataset, or runs given one by one.
+            idempotency_key: a name of this submission; sent again, it finds what the first made.
+
         Raises:
+            KeyReused: the key was used for another submission.
             UnknownName: no such recipe, preset or dataset.
             SpecInvalid: an override names a field that does not exist, or a value out of range.
         """
-        return self._post("/experiments", schemas.ExperimentDetail, body)
+        return self._post("/experiments", schemas.ExperimentDetail, body, idempotency_key=idempotency_key)
 
     def experiment(self, experiment_id: str) -> schemas.ExperimentDetail:
         """One experiment.
@@ -152,9 +159,12 @@ class Client(Connection):
         stage: str | None = None,
         experiment: str | None = None,
         dataset: str | None = None,
+        owner: str | None = None,
+        tag: str | None = None,
     ) -> Iterator[schemas.Run]:
         """Runs, newest first; each argument that is given narrows the list."""
         wanted = {"state": state, "stage": stage, "experiment": experiment, "dataset": dataset}
+        wanted |= {"owner": owner, "tag": tag}
         return self._pages("/runs", schemas.RunPage, wanted)
 
     def cancel_run(self, run_id: str) -> schemas.Run:

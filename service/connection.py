@@ -80,9 +80,12 @@ class Connection:
     ) -> _Model:
         return _parsed(self._send("GET", prefix + path, params=params), model)
 
-    def _post(self, path: str, model: type[_Model], body: BaseModel | None = None) -> _Model:
+    def _post(
+        self, path: str, model: type[_Model], body: BaseModel | None = None, *, idempotency_key: str | None = None
+    ) -> _Model:
         document = None if body is None else body.model_dump(mode="json", exclude_none=True)
-        return _parsed(self._send("POST", API + path, json=document), model)
+        headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return _parsed(self._send("POST", API + path, json=document, headers=headers), model)
 
     def _pages(
         self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | None] | None = None
@@ -97,12 +100,18 @@ class Connection:
                 return
 
     def _send(
-        self, method: str, path: str, *, params: Mapping[str, str | int | None] | None = None, json: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int | None] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """The response to a request; one that says it failed is raised as the error that it names."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         with self._translated():
-            response = self._http.request(method, path, params=given, json=json)
+            response = self._http.request(method, path, params=given, json=json, headers=headers)
         if response.is_error:
             raise problem(response)
         return response

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
+from pydantic import BaseModel
 
 from service.feed import Feed
 from service.rate import Rate
@@ -54,6 +55,23 @@ def _feed(request: Request) -> Feed:
 
 TheFeed = Annotated[Feed, Depends(_feed)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A name of this request: sent again, it finds what the first made and makes nothing.",
+        examples=["5f0c1d2e-sweep-3"],
+    ),
+]
+
+
+def again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The answer to a request that was sent again under its Idempotency-Key, for the documentation."""
+    return {200: {"model": model, "description": "A request with this Idempotency-Key made it before."}}
+
 
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of a page.")]

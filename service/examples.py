@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0002"}
+READY: Example = {"status": "ok", "schema_revision": "0003"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -52,6 +52,7 @@ EXPERIMENT_REQUEST: Example = {
     "dataset": "offices",
     "overrides": {"distill.voxel_m": 0.04},
     "seed": 0,
+    "tags": ["first-look"],
     "name": "first look",
 }
 RUN_REQUEST: Example = {
@@ -104,6 +105,9 @@ RUN: Example = {
     "cancel_requested": False,
     "peak_rss_bytes": 1200000000,
     "owner": "ada",
+    "tags": ["first-look"],
+    "notes": "half the voxels",
+    "time_limit_s": 7200,
 }
 EXPERIMENT: Example = {
     "id": _EXPERIMENT,

@@ -12,7 +12,8 @@
     ├── NotFound (LookupError)           no such run, experiment, dataset, artifact or file
     ├── Conflict                         the state forbids it
     │   ├── IllegalMove                  a run cannot go from this state to that one
-    │   └── NameTaken                    something else has this name already
+    │   ├── NameTaken                    something else has this name already
+    │   └── KeyReused                    an Idempotency-Key that was used for another request
     ├── AccessDenied                     the caller may not do this
     │   ├── TokenRefused                 no token, or one that is unknown, expired or revoked
     │   └── NotPermitted                 the token's role or owner does not cover it
@@ -24,6 +25,7 @@
     ├── RunStopped                       not a fault: a run was told to stop
     │   ├── RunCancelled                 somebody cancelled it
     │   └── LeaseLost                    another worker may hold it now: nothing may be written
+    ├── TimeLimitReached                 a run took longer than its submitter allowed
     ├── TrainingFailed                   a loss that is not finite, an empty batch
     ├── ServiceUnreachable               (client) nothing answers there
     └── ExtraMissing (ImportError)       an optional library is not installed
@@ -136,6 +138,12 @@ class NameTaken(Conflict):
     code = "name_taken"
 
 
+class KeyReused(Conflict):
+    """An Idempotency-Key was used before, for another request."""
+
+    code = "key_reused"
+
+
 class AccessDenied(VlglabError):
     """The caller may not do this."""
 
@@ -205,6 +213,12 @@ class LeaseLost(RunStopped):
     """The run's lease is gone; another worker may hold it, so this one may write nothing more."""
 
     code = "lease_lost"
+
+
+class TimeLimitReached(VlglabError):
+    """A run took longer than whoever submitted it allowed."""
+
+    code = "time_limit"
 
 
 class TrainingFailed(VlglabError):

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from storage.errors import DatabaseError, LeaseLost, RunCancelled, RunStopped
+from storage.errors import DatabaseError, LeaseLost, RunCancelled, RunStopped, TimeLimitReached
 from storage.records import leases
 from storage.records.database import Database
 from storage.settings import Settings
@@ -28,8 +28,10 @@ GRACE_S = 3.0
 class Line:
     """The reporter of one attempt. Use as a context manager around the work."""
 
-    def __init__(self, db: Database, token: str, config: Settings) -> None:
-        """Args: the database, the attempt's fencing token, and the deployment's settings."""
+    def __init__(self, db: Database, token: str, config: Settings, time_limit_s: float | None = None) -> None:
+        """Args: the database, the attempt's fencing token, the deployment's settings, and how long it may take."""
+        self._time_limit_s = time_limit_s
+        self._began = time.monotonic()
         self.token = token
         self._db = db
         self._config = config
@@ -37,7 +39,7 @@ class Line:
         self._points: list[tuple[str, int, float]] = []
         self._notes: list[str] = []
         self._progress: dict[str, Any] | None = None
-        self._stop: RunStopped | None = None
+        self._stop: RunStopped | TimeLimitReached | None = None
         self._stopped_at = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
@@ -103,6 +105,8 @@ class Line:
                 self._halt(lost)
             except DatabaseError as error:
                 log.warning("no heartbeat: %s", error)
+            if self._time_limit_s is not None and time.monotonic() - self._began > self._time_limit_s:
+                self._halt(TimeLimitReached(f"it took more than {self._time_limit_s:g} s, its time limit"))
             if self._stop is not None and time.monotonic() - self._stopped_at > GRACE_S:
                 self._end_now(self._stop)
 
@@ -120,17 +124,19 @@ class Line:
         for message in notes:
             leases.note(self._db, self.token, message)
 
-    def _halt(self, reason: RunStopped) -> None:
+    def _halt(self, reason: RunStopped | TimeLimitReached) -> None:
         if self._stop is None:
             self._stopped_at = time.monotonic()
             self._stop = reason
 
-    def _end_now(self, reason: RunStopped) -> None:
+    def _end_now(self, reason: RunStopped | TimeLimitReached) -> None:
         """Ends a process whose stage does not notice that it must stop; what is published stays as it is."""
         log.warning("the stage did not stop within %.0f s; ending the process: %s", GRACE_S, reason)
         try:
             if isinstance(reason, RunCancelled):
                 leases.cancelled(self._db, self.token)
+            elif isinstance(reason, TimeLimitReached):
+                leases.fail(self._db, self.token, reason.code, reason.message)
             elif not isinstance(reason, LeaseLost):
                 leases.release(self._db, self.token, reason.message)
         finally:

@@ -51,7 +51,7 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
     """
     db = Database.open(config.resolved_database_url)
     store = choose.open_store(config)
-    line = Line(db, token, config)
+    line = Line(db, token, config, runs.get(db, run_id).time_limit_s)
     signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
     device = os.environ.get("VLGLAB_DEVICE", "cpu")
     try:

@@ -32,6 +32,13 @@ def submit(
         typer.Option("--set", metavar="RUN.FIELD=VALUE", help="Change a field, such as distill.voxel_m=0.05."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What it shall be called.")] = None,
+    priority: Annotated[int, typer.Option(min=-1000, max=1000, help="Higher runs first.")] = 0,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find its runs by; give it again for more.")] = None,
+    notes: Annotated[str, typer.Option(help="What whoever looks at it should know.")] = "",
+    time_limit: Annotated[float | None, typer.Option(help="Seconds that an attempt at a run may take.")] = None,
+    once: Annotated[
+        str | None, typer.Option(help="A name of this submission: given again, nothing is submitted.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow its runs until they have ended.")] = False,
 ) -> None:
     """Submits an experiment and prints its id."""
@@ -42,9 +49,13 @@ def submit(
         overrides=assignments(override or [], "--set"),
         seed=seed,
         name=name,
+        priority=priority,
+        tags=tag or [],
+        notes=notes,
+        time_limit_s=time_limit,
     )
     at = shell(ctx)
-    made = at.client.submit(body)
+    made = at.client.submit(body, idempotency_key=once)
     at.out.print(made.id, highlight=False)
     if watch:
         raise typer.Exit(_watch(at, made.id))

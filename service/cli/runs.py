@@ -25,12 +25,15 @@ def list_runs(
     stage: Annotated[str | None, typer.Option(help="Only runs of this stage.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Only runs of this experiment.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Only runs that read this dataset.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only runs that this person submitted.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only runs that have this tag.")] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
     """Lists runs, newest first."""
     at = shell(ctx)
-    found = first(at.client.runs(state=state, stage=stage, experiment=experiment, dataset=dataset), limit)
+    wanted = at.client.runs(state=state, stage=stage, experiment=experiment, dataset=dataset, owner=owner, tag=tag)
+    found = first(wanted, limit)
     if as_json:
         show_json(found)
     else:
@@ -47,7 +50,8 @@ def show(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
         return
     document = found.model_dump(mode="json")
     taken = run_table.duration(run_table.seconds(found, run_table.utc_now()))
-    shown = ["id", "experiment_id", "name", "stage", "dataset", "state", "reason_code", "reason", "scene", "attempt"]
+    shown = ["id", "experiment_id", "name", "stage", "dataset", "owner", "tags", "notes", "time_limit_s"]
+    shown += ["state", "reason_code", "reason", "scene", "attempt"]
     shown += ["progress", "host", "device", "code", "environment", "key", "spec", "inputs", "outputs"]
     pairs = [(name.removesuffix("_id"), document.get(name)) for name in shown]
     pairs += [("created", run_table.moment(found.created_at)), ("took", taken)]

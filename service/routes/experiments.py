@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Cursor, Limit, TheDatabase
+from service.dependencies import Cursor, IdempotencyKey, Limit, TheDatabase, again
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -39,16 +39,20 @@ Submission = Annotated[
 ]
 
 
-@router.post("", status_code=201, summary="Submit an experiment")
-def submit(body: Submission, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
+@router.post("", status_code=201, summary="Submit an experiment", responses=again(ExperimentDetail))
+def submit(
+    body: Submission, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
+) -> ExperimentDetail:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
     request = body.model_dump(mode="json", exclude_unset=True)
     if isinstance(body, ExperimentRequest):
         planned = plans.recipe_runs(body, datasets.get(db, body.dataset))
-        name = body.name or f"{body.recipe} on {body.dataset}"
-        made = experiments.create(db, name, body.recipe, body.preset, request, planned, caller.name)
+        name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
     else:
-        made = experiments.create(db, body.name, None, None, request, plans.planned_runs(body.runs), caller.name)
+        planned, name, recipe, preset = plans.planned_runs(body.runs), body.name, None, None
+    wanted = plans.submission(caller, body, planned, idempotency_key)
+    made = experiments.create(db, name, recipe, preset, request, planned, wanted)
+    response.status_code = 201 if made.is_new else 200
     return _detail(db, made)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.schemas import ExperimentRequest, InputRequest, RunRequest
+from service.access import Caller
+from service.schemas import ExperimentRequest, InputRequest, RunListRequest, RunRequest, Wished
 from storage import words
 from storage.errors import SpecInvalid
 from storage.labels import label_set
 from storage.records.datasets import Dataset
+from storage.records.idempotency import Once
+from storage.records.submissions import Submission, Wishes
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 
@@ -50,6 +53,29 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
     planned = list(recipes.build(request.recipe, wanted, request.overrides))
     check_class_names(planned)
     return planned
+
+
+def submission(
+    caller: Caller, body: ExperimentRequest | RunListRequest | RunRequest, planned: Sequence[PlannedRun],
+    idempotency_key: str | None,
+) -> Submission:  # fmt: skip
+    """Who submits, and what they want of each run of the plan."""
+    own: Sequence[RunRequest | None] = body.runs if isinstance(body, RunListRequest) else [None] * len(planned)
+    wishes = {run.name: _wishes(body, one) for run, one in zip(planned, own, strict=True)}
+    request = body.model_dump(mode="json", exclude_unset=True)
+    once = None if idempotency_key is None else Once(caller.name, idempotency_key, [type(body).__name__, request])
+    return Submission(caller.name, wishes, once)
+
+
+def _wishes(all_of_them: Wished, one: Wished | None) -> Wishes:
+    """What is wanted of one run: its own wishes, else those of all."""
+    own = one or Wished()
+    return Wishes(
+        priority=own.priority or all_of_them.priority,
+        tags=(*all_of_them.tags, *own.tags),
+        notes=own.notes or all_of_them.notes,
+        time_limit_s=own.time_limit_s or all_of_them.time_limit_s,
+    )
 
 
 def check_class_names(planned: Sequence[PlannedRun]) -> None:

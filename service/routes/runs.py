@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Cursor, Limit, TheDatabase, TheSettings, TheStore
+from service.dependencies import Cursor, IdempotencyKey, Limit, TheDatabase, TheSettings, TheStore, again
 from service.routes import files, plans
 from service.schemas import (
     Evaluation,
@@ -39,25 +39,35 @@ router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
 RunId = Annotated[str, PathParameter(description="A run's id.", examples=[examples.RUN["id"]])]
 
 
-@router.post("", status_code=201, summary="Create one run")
-def create_run(body: RunRequest, db: TheDatabase, caller: TheCaller) -> Run:
+@router.post("", status_code=201, summary="Create one run", responses=again(Run))
+def create_run(
+    body: RunRequest, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
+) -> Run:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
     planned = plans.planned_runs([body])
-    return Run.model_validate(runs.create(db, planned, priority=body.priority, owner=caller.name)[0])
+    made, is_new = runs.create_one(db, planned[0], plans.submission(caller, body, planned, idempotency_key))
+    response.status_code = 201 if is_new else 200
+    return Run.model_validate(made)
 
 
-@router.get("", summary="List runs")
-def list_runs(
-    db: TheDatabase,
+def _filter(
     state: RunState | None = None,
     stage: str | None = None,
     experiment: Annotated[str | None, Query(description="Id of an experiment.")] = None,
     dataset: Annotated[str | None, Query(description="Name of a dataset.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
+    owner: Annotated[str | None, Query(description="Who submitted it.")] = None,
+    tag: Annotated[str | None, Query(description="A tag that it has.")] = None,
+) -> RunFilter:
+    """Which runs a list holds, from the request's parameters."""
+    return RunFilter(state, stage, experiment, dataset, owner, tag)
+
+
+@router.get("", summary="List runs")
+def list_runs(
+    db: TheDatabase, only: Annotated[RunFilter, Depends(_filter)], cursor: Cursor = None, limit: Limit = 100
 ) -> RunPage:
     """Runs, newest first; each parameter narrows the list."""
-    page = runs.list_runs(db, RunFilter(state, stage, experiment, dataset), cursor, limit)
+    page = runs.list_runs(db, only, cursor, limit)
     return RunPage(items=[Run.model_validate(run) for run in page.items], next=page.next)
 
 

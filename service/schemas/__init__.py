@@ -13,6 +13,7 @@ from service.schemas.requests import (
     InputRequest,
     RunListRequest,
     RunRequest,
+    Wished,
 )
 from service.schemas.runs import (
     ClassScore,
@@ -102,4 +103,5 @@ __all__ = [
     "TokenRequest",
     "Version",
     "WhoAmI",
+    "Wished",
 ]

@@ -34,8 +34,17 @@ class DatasetRequest(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, description="How it is made or read; see its kind.")
 
 
-class ExperimentRequest(BaseModel):
-    """An experiment of a recipe."""
+class Wished(BaseModel):
+    """What can be wanted of runs beyond what they compute: it changes no result, and no artifact's key."""
+
+    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first.")
+    tags: list[Name] = Field(default_factory=list, max_length=20, description="Words to find runs by.")
+    notes: str = Field("", max_length=10_000)
+    time_limit_s: float | None = Field(None, gt=0, le=1e8, description="Seconds that an attempt may take.")
+
+
+class ExperimentRequest(Wished):
+    """An experiment of a recipe. Tags, notes, priority and time limit are of every run."""
 
     model_config = _takes(examples.EXPERIMENT_REQUEST)
 
@@ -64,7 +73,7 @@ class InputRequest(BaseModel):
         return self
 
 
-class RunRequest(BaseModel):
+class RunRequest(Wished):
     """One run, given by hand."""
 
     model_config = _takes(examples.RUN_REQUEST)
@@ -73,11 +82,13 @@ class RunRequest(BaseModel):
     spec: dict[str, Any] = Field(description="The stage's spec; /specs has their schemas.")
     inputs: dict[str, InputRequest] = Field(default_factory=dict)
     dataset: str | None = None
-    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first.")
 
 
-class RunListRequest(BaseModel):
-    """An experiment whose runs are given one by one, each after those that it reads."""
+class RunListRequest(Wished):
+    """An experiment whose runs are given one by one, each after those that it reads.
+
+    Tags are added to each run's own; its notes, priority and time limit are of the runs that have none.
+    """
 
     model_config = _takes(examples.RUN_LIST_REQUEST)
 

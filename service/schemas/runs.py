@@ -65,6 +65,9 @@ class Run(BaseModel):
     cancel_requested: bool
     peak_rss_bytes: int
     owner: str = Field("", description="Who submitted it; empty where no token was asked for.")
+    tags: list[str] = Field(default_factory=list)
+    notes: str = ""
+    time_limit_s: float | None = Field(None, description="Seconds that an attempt may take.")
 
 
 class Experiment(BaseModel):

@@ -17,7 +17,7 @@ from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of
 from storage.records.runs import cancel_row
 from storage.records.states import FINAL
-from storage.records.submissions import insert
+from storage.records.submissions import Submission, insert
 from storage.records.tables import ExperimentRow, RunInputRow, RunRow
 from storage.specs.plans import PlannedRun
 
@@ -36,6 +36,8 @@ class Experiment:
     states: dict[str, int]
     owner: str = ""
     """Who submitted it; empty where nobody was asked."""
+    is_new: bool = True
+    """False where a request that was sent again found it."""
 
     @property
     def state(self) -> str:
@@ -52,21 +54,28 @@ def create(
     preset: str | None,
     request: dict[str, Any],
     planned: Sequence[PlannedRun],
-    owner: str = "",
+    submission: Submission | None = None,
 ) -> Experiment:
-    """Writes an experiment and its runs, all or nothing.
+    """Writes an experiment and its runs, all or nothing; or finds the one that the same request made before.
 
     Raises:
         SpecInvalid, UnknownName, NotFound, IllegalMove: as `runs.create`.
+        KeyReused: the submission's key was used for another request.
     """
+    submission = submission or Submission()
+    once = submission.once
     with db.write() as session:
+        if once is not None and (made := once.made_before(session)) is not None:
+            return _read(_row(session, made), _states(session, [made]).get(made, {}), is_new=False)
         row = ExperimentRow(
             id=keys.new_id("e"), name=name, recipe=recipe, preset=preset, request=request, created_at=now(session),
-            owner=owner,
+            owner=submission.owner,
         )  # fmt: skip
         session.add(row)
         session.flush()
-        insert(session, planned, row.id, owner=owner)
+        insert(session, planned, row.id, submission)
+        if once is not None:
+            once.remember(session, row.id)
         return _read(row, {"queued": len(planned)})
 
 
@@ -160,6 +169,6 @@ def _row(session: Session, experiment_id: str) -> ExperimentRow:
     return row
 
 
-def _read(row: ExperimentRow, states: dict[str, int]) -> Experiment:
+def _read(row: ExperimentRow, states: dict[str, int], *, is_new: bool = True) -> Experiment:
     """The experiment of a row."""
-    return Experiment(row.id, row.name, row.recipe, row.preset, row.request, row.created_at, states, row.owner)
+    return Experiment(row.id, row.name, row.recipe, row.preset, row.request, row.created_at, states, row.owner, is_new)

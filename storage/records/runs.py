@@ -17,8 +17,8 @@ from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of
 from storage.records.states import FINAL, RunState, check_move
-from storage.records.submissions import insert
-from storage.records.tables import EventRow, RunRow
+from storage.records.submissions import Submission, insert
+from storage.records.tables import EventRow, RunRow, RunTagRow
 from storage.specs.plans import PlannedRun
 
 
@@ -69,6 +69,9 @@ class Run:
     priority: int = 0
     owner: str = ""
     """Who submitted it; empty where nobody was asked."""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,12 @@ class RunFilter:
     stage: str | None = None
     experiment: str | None = None
     dataset: str | None = None
+    owner: str | None = None
+    tag: str | None = None
 
 
-def create(
-    db: Database,
-    planned: Sequence[PlannedRun],
-    experiment_id: str | None = None,
-    priority: int = 0,
-    owner: str = "",
-) -> list[Run]:
-    """Writes new runs as `queued` and returns them in the plan's order.
+def create(db: Database, planned: Sequence[PlannedRun], submission: Submission | None = None) -> list[Run]:
+    """Writes new runs of no experiment as `queued` and returns them in the plan's order.
 
     References resolve to runs of the plan by name, else to existing runs by id, or to artifacts by key.
 
@@ -99,7 +98,24 @@ def create(
         IllegalMove: an input names a run that failed or was cancelled.
     """
     with db.write() as session:
-        return [read_row(row) for row in insert(session, planned, experiment_id, priority, owner)]
+        return [read_row(row) for row in insert(session, planned, None, submission or Submission())]
+
+
+def create_one(db: Database, planned: PlannedRun, submission: Submission) -> tuple[Run, bool]:
+    """Writes one new run, or finds the one that the same request made before; True where it is new.
+
+    Raises:
+        SpecInvalid, UnknownName, NotFound, IllegalMove: as `create`.
+        KeyReused: the submission's key was used for another request.
+    """
+    once = submission.once
+    with db.write() as session:
+        if once is not None and (made := once.made_before(session)) is not None:
+            return read_row(row_of(session, made)), False
+        (row,) = insert(session, [planned], None, submission)
+        if once is not None:
+            once.remember(session, row.id)
+        return read_row(row), True
 
 
 def get(db: Database, run_id: str) -> Run:
@@ -122,17 +138,22 @@ def list_runs(db: Database, only: RunFilter | None = None, cursor: str | None = 
     """
     only = only or RunFilter()
     limit = clamp(limit)
-    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit + 1)
+    query, by = select(RunRow), RunRow.id
+    if only.tag is not None:
+        query = query.join(RunTagRow, RunTagRow.run_id == RunRow.id).where(RunTagRow.tag == only.tag)
+        by = RunTagRow.run_id  # so that the tag's index gives the order, however rare the tag is
     for column, value in (
         (RunRow.state, only.state),
         (RunRow.stage, only.stage),
         (RunRow.experiment_id, only.experiment),
         (RunRow.dataset, only.dataset),
+        (RunRow.owner, only.owner),
     ):
         if value is not None:
             query = query.where(column == value)
     if cursor is not None:
-        query = query.where(RunRow.id < cursor)
+        query = query.where(by < cursor)
+    query = query.order_by(by.desc()).limit(limit + 1)
     with db.read() as session:
         return page_of(session.scalars(query).all(), limit, lambda row: row.id, read_row)
 
@@ -267,6 +288,9 @@ def read_row(row: RunRow) -> Run:
         peak_rss_bytes=row.peak_rss_bytes,
         priority=row.priority,
         owner=row.owner,
+        tags=tuple(entry.tag for entry in row.tags),
+        notes=row.notes,
+        time_limit_s=row.time_limit_s,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -12,19 +13,39 @@ from sqlalchemy.orm import Session
 from storage import keys
 from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
 from storage.records.database import now
-from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RunInputRow, RunRow
+from storage.records.idempotency import Once
+from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RunInputRow, RunRow, RunTagRow
 from storage.specs import stages
 from storage.specs.label_sets import OF_CLASSES, check_plan_label_sets
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 from storage.specs.spec import ArtifactKind
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What whoever submits a run wants of it, beyond what it computes. Enters no key."""
+
+    priority: int = 0
+    """Higher runs first."""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    time_limit_s: float | None = None
+    """Seconds that an attempt may take; None sets no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Who submits a plan, and what they want of its runs."""
+
+    owner: str = ""
+    wishes: Mapping[str, Wishes] = field(default_factory=dict)
+    """By the run's name; a run that is not here has none."""
+    once: Once | None = None
+    """Set where the request may be sent twice."""
+
+
 def insert(
-    session: Session,
-    planned: Sequence[PlannedRun],
-    experiment_id: str | None = None,
-    priority: int = 0,
-    owner: str = "",
+    session: Session, planned: Sequence[PlannedRun], experiment_id: str | None, submission: Submission
 ) -> list[RunRow]:
     """Adds the runs of a plan, `queued`, within a write transaction; in the plan's order.
 
@@ -36,7 +57,7 @@ def insert(
     check_plan_label_sets(planned, partial(_label_set_of, session))
     moment = now(session)
     ids = dict(zip((run.name for run in planned), _new_ids(len(planned)), strict=True))
-    rows = [_row(run, ids[run.name], experiment_id, priority, owner, moment) for run in planned]
+    rows = [_row(run, ids[run.name], experiment_id, submission, moment) for run in planned]
     session.add_all(rows)
     session.flush()
     earlier: dict[str, Mapping[str, ArtifactKind]] = {}
@@ -56,10 +77,9 @@ def _new_ids(number: int) -> list[str]:
     return sorted(keys.new_id("r") for _ in range(number))
 
 
-def _row(
-    run: PlannedRun, run_id: str, experiment_id: str | None, priority: int, owner: str, moment: datetime
-) -> RunRow:
+def _row(run: PlannedRun, run_id: str, experiment_id: str | None, submission: Submission, moment: datetime) -> RunRow:
     """The row of one run of the plan, without its inputs."""
+    wishes = submission.wishes.get(run.name, Wishes())
     return RunRow(
         id=run_id,
         experiment_id=experiment_id,
@@ -69,8 +89,11 @@ def _row(
         spec=run.spec.model_dump(mode="json"),
         spec_digest=run.spec.digest(),
         state="queued",
-        priority=priority,
-        owner=owner,
+        priority=wishes.priority,
+        owner=submission.owner,
+        notes=wishes.notes,
+        time_limit_s=wishes.time_limit_s,
+        tags=[RunTagRow(tag=tag) for tag in sorted(set(wishes.tags))],
         seed=getattr(run.spec, "seed", None),
         attempt=0,
         created_at=moment,

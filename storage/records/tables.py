@@ -96,6 +96,9 @@ class RunRow(Base):
         Index("ix_runs_state", "state", "id"),
         Index("ix_runs_experiment", "experiment_id", "id"),
         Index("ix_runs_key", "key"),
+        Index("ix_runs_stage", "stage", "id"),
+        Index("ix_runs_dataset", "dataset", "id"),
+        Index("ix_runs_owner", "owner", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -125,11 +128,14 @@ class RunRow(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     owner: Mapped[str] = mapped_column(default="", server_default="")
+    notes: Mapped[str] = mapped_column(Text, default="", server_default="")
+    time_limit_s: Mapped[float | None]
 
     inputs: Mapped[list[RunInputRow]] = relationship(
         foreign_keys="RunInputRow.run_id", order_by="RunInputRow.port", lazy="selectin"
     )
     outputs: Mapped[list[RunOutputRow]] = relationship(order_by="RunOutputRow.output", lazy="selectin")
+    tags: Mapped[list[RunTagRow]] = relationship(order_by="RunTagRow.tag", lazy="selectin")
 
 
 class RunInputRow(Base):
@@ -154,6 +160,28 @@ class RunOutputRow(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     output: Mapped[str] = mapped_column(primary_key=True)
     artifact_key: Mapped[str] = mapped_column(ForeignKey("artifacts.key"))
+
+
+class RunTagRow(Base):
+    """A word that somebody put on a run."""
+
+    __tablename__ = "run_tags"
+    __table_args__ = (Index("ix_run_tags_tag", "tag", "run_id"),)
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+
+
+class IdempotencyRow(Base):
+    """What was made for a request that carried an Idempotency-Key."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[str]
+    made: Mapped[str]
+    created_at: Mapped[datetime]
 
 
 class AttemptRow(Base):

@@ -157,3 +157,47 @@ def test_an_unknown_route_and_method(api: Any) -> None:
     assert answer.status_code == 405
     assert api.problem(answer)["code"] == "method_not_allowed"
     assert answer.headers["allow"]
+
+
+def test_what_is_wanted_of_runs_is_recorded_and_lists_are_narrowed_by_it(api: Any, offices: str) -> None:
+    wishes = {"tags": ["sweep-3", "first"], "notes": "half the voxels", "priority": 7, "time_limit_s": 60}
+    made = api.post("/experiments", recipe(**wishes))
+    for run in made["runs"]:
+        assert run["tags"] == ["first", "sweep-3"]
+        assert (run["notes"], run["priority"], run["time_limit_s"]) == ("half the voxels", 7, 60)
+    by_hand = {"spec": INGEST, "dataset": offices, "tags": ["mine"], "priority": 3}
+    several = {"name": "x", "runs": [by_hand, {"spec": INGEST, "dataset": offices, "name": "b"}], "tags": ["all"]}
+    first, second = api.post("/experiments", {**several, "priority": 1, "notes": "n"})["runs"]
+    assert (first["tags"], first["priority"], first["notes"]) == (["all", "mine"], 3, "n")
+    assert (second["tags"], second["priority"]) == (["all"], 1)
+    assert {run["id"] for run in api.get("/runs", tag="all")["items"]} == {first["id"], second["id"]}
+    assert [run["id"] for run in api.get("/runs", tag="all", limit=1)["items"]] == [second["id"]]
+    page = api.get("/runs", tag="all", limit=1)
+    assert [run["id"] for run in api.get("/runs", tag="all", cursor=page["next"])["items"]] == [first["id"]]
+    assert [run["id"] for run in api.get("/runs", tag="mine", stage="ingest")["items"]] == [first["id"]]
+    assert api.get("/runs", tag="nobody's")["items"] == api.get("/runs", owner="eve")["items"] == []
+    for wrong in ({"tags": ["a b"]}, {"tags": ["a"] * 21}, {"priority": 1001}, {"time_limit_s": 0}, {"notes": 1}):
+        api.post("/experiments", recipe(**wrong), status=422)
+
+
+def test_what_is_wanted_of_a_run_changes_no_key(api: Any, offices: str) -> None:
+    plain, wanted = (api.post("/experiments", recipe(**wishes)) for wishes in ({}, {"tags": ["t"], "notes": "n"}))
+    assert [r["spec_digest"] for r in plain["runs"]] == [r["spec_digest"] for r in wanted["runs"]]
+
+
+def test_an_idempotency_key_makes_a_submission_once(api: Any, offices: str) -> None:
+    def send(path: str, body: Any, key: str) -> Any:
+        return api.http.post("/api/v1" + path, json=body, headers={"Idempotency-Key": key})
+
+    body = recipe(tags=["t"])
+    first, again = (send("/experiments", body, "sweep-3") for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert [r["id"] for r in first.json()["runs"]] == [r["id"] for r in again.json()["runs"]]
+    other = send("/experiments", recipe(tags=["u"]), "sweep-3")
+    assert (other.status_code, other.json()["code"]) == (409, "key_reused")
+    run = {"spec": INGEST, "dataset": offices}
+    assert [send("/runs", run, "one").status_code for _ in range(2)] == [201, 200]
+    assert send("/runs", run, "two").status_code == 201
+    assert send("/experiments", body, "one").status_code == 409, "a key is of one request, whatever its path"
+    for wrong in ("", "a b", "x" * 201):
+        assert send("/runs", run, wrong).status_code == 422

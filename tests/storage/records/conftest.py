@@ -12,6 +12,7 @@ from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.runs import Run
+from storage.records.submissions import Submission, Wishes
 from storage.specs import stages
 from storage.specs.plans import InputRef, PlannedRun
 
@@ -35,7 +36,8 @@ def new_run(db: Database, offices: str) -> Callable[..., Run]:
     def make(spec: stages.StageSpec | None = None, inputs: dict[str, InputRef] | None = None, priority: int = 0) -> Run:
         chosen = spec or stages.Ingest(label_set="s3dis13")
         planned = PlannedRun(chosen.stage, chosen, inputs or {}, offices if chosen.needs_dataset else None)
-        return runs.create(db, [planned], priority=priority)[0]
+        wishes = {planned.name: Wishes(priority=priority)}
+        return runs.create(db, [planned], Submission(wishes=wishes))[0]
 
     return make
 

@@ -1,0 +1,54 @@
+"""Requests that may be sent twice: what the first of them made is what the others get. Knows the table; no request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from storage import keys
+from storage.errors import KeyReused
+from storage.records.database import now
+from storage.records.tables import IdempotencyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A request's Idempotency-Key, whose it is, and what is asked for."""
+
+    owner: str
+    key: str
+    request: Any
+    """JSON-like; the same key with another request is refused."""
+
+    def made_before(self, session: Session) -> str | None:
+        """Id of what the first request of this key made; None where this is the first.
+
+        Args:
+            session: an open, ordered write transaction: of two requests at once, one sees what the other made.
+
+        Raises:
+            KeyReused: the first asked for something else.
+        """
+        row = session.get(IdempotencyRow, (self.owner, self.key))
+        if row is None:
+            return None
+        if row.request_digest != keys.digest(self.request):
+            raise KeyReused(
+                f"got the Idempotency-Key {self.key!r}, which was used for another request at "
+                f"{row.created_at:%Y-%m-%d %H:%M} UTC (it made {row.made}); take a new key for a new request"
+            )
+        return row.made
+
+    def remember(self, session: Session, made: str) -> None:
+        """Writes down what the first request made, in the transaction that makes it."""
+        session.add(
+            IdempotencyRow(
+                owner=self.owner,
+                key=self.key,
+                request_digest=keys.digest(self.request),
+                made=made,
+                created_at=now(session),
+            )
+        )

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from storage.errors import KeyReused, SpecInvalid
+from storage.records import experiments, runs
+from storage.records.database import Database
+from storage.records.idempotency import Once
+from storage.records.submissions import Submission
+from storage.specs import stages
+from storage.specs.plans import ArtifactRef, PlannedRun
+
+LABELS = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
+
+
+def asked(key: str, request: Any = "x", owner: str = "ada") -> Submission:
+    return Submission(owner, once=Once(owner, key, request))
+
+
+def test_a_request_that_is_sent_again_finds_what_the_first_made(db: Database) -> None:
+    first, is_new = runs.create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))
+    assert is_new
+    assert runs.create_one(db, LABELS, asked("k1", {"b": 2, "a": 1})) == (first, False)
+    runs.request_cancel(db, first.id)
+    assert runs.create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))[0].state == "cancelled", "as it stands now"
+    assert len(runs.list_runs(db).items) == 1
+    experiment = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
+    again = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
+    assert (again.id, again.is_new, experiment.is_new, again.states) == (experiment.id, False, True, {"queued": 1})
+
+
+def test_a_key_is_of_one_owner_and_one_request(db: Database) -> None:
+    first, _ = runs.create_one(db, LABELS, asked("k"))
+    with pytest.raises(KeyReused, match=f"'k'.*it made {first.id}"):
+        runs.create_one(db, LABELS, asked("k", "y"))
+    other, is_new = runs.create_one(db, LABELS, asked("k", "y", owner="eve"))
+    assert is_new and other.id != first.id
+    for _ in range(2):
+        assert runs.create_one(db, LABELS, Submission("ada"))[1], "a request without a key is always new"
+
+
+def test_a_request_that_failed_takes_no_key(db: Database) -> None:
+    wrong = PlannedRun("predict", stages.Predict(), {"scenes": ArtifactRef("f" * 32)})
+    for _ in range(2):
+        with pytest.raises(Exception, match="no published artifact|misses"):
+            runs.create_one(db, wrong, asked("k"))
+    assert runs.create_one(db, LABELS, asked("k"))[1]
+    with pytest.raises(SpecInvalid):
+        experiments.create(db, "x", None, None, {}, [LABELS, LABELS], asked("k3"))
+    assert experiments.create(db, "x", None, None, {}, [LABELS], asked("k3")).is_new
+
+
+def test_of_many_at_once_one_makes_it(db: Database) -> None:
+    start, got = threading.Barrier(6), []
+
+    def work() -> None:
+        start.wait()
+        got.append(runs.create_one(db, LABELS, asked("k")))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({run.id for run, _ in got}) == 1
+    assert sorted(is_new for _, is_new in got) == [False] * 5 + [True]
+    assert len(runs.list_runs(db).items) == 1
