@@ -50,6 +50,14 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
         stopped or fenced off.
     """
     db = Database.open(config.resolved_database_url)
+    try:
+        return _run(run_id, token, db, config)
+    finally:
+        db.close()
+
+
+def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
+    """The same, with the database open."""
     store = choose.open_store(config)
     line = Line(db, token, config, runs.get(db, run_id).time_limit_s)
     signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
