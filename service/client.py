@@ -138,6 +138,14 @@ class Client(Connection):
         """Asks every run of an experiment that has not ended to stop."""
         return self._post(f"/experiments/{experiment_id}/cancel", schemas.Experiment)
 
+    def retry_experiment(self, experiment_id: str) -> schemas.Experiment:
+        """Queues an experiment's runs again that failed or were cancelled.
+
+        Raises:
+            IllegalMove: none did, and none was.
+        """
+        return self._post(f"/experiments/{experiment_id}/retry", schemas.Experiment)
+
     def experiment_evaluations(self, experiment_id: str) -> Sequence[schemas.Evaluation]:
         """What an experiment's predictions scored."""
         return self._get(f"/experiments/{experiment_id}/evaluations", schemas.EvaluationPage).items
@@ -174,6 +182,14 @@ class Client(Connection):
             IllegalMove: it has ended already.
         """
         return self._post(f"/runs/{run_id}/cancel", schemas.Run)
+
+    def retry_run(self, run_id: str) -> schemas.Run:
+        """Queues a run again that failed or was cancelled, and the runs that were given up because of it.
+
+        Raises:
+            IllegalMove: it has not failed and was not cancelled, or it was given up because of another run.
+        """
+        return self._post(f"/runs/{run_id}/retry", schemas.Run)
 
     def logs(self, run_id: str, *, attempt: int | None = None, offset: int = 0) -> tuple[str, int]:
         """A run's log from byte `offset` on, and the offset to ask from next; attempt None is the last one."""

@@ -110,6 +110,16 @@ def cancel(ctx: typer.Context, experiment: ExperimentId) -> None:
     shell(ctx).out.print(f"asked the runs of {found.id} to stop", markup=False)
 
 
+@app.command("retry")
+def retry(ctx: typer.Context, experiment: ExperimentId) -> None:
+    """Queues the experiment's runs again that failed or were cancelled; what has succeeded stays."""
+    found = shell(ctx).client.retry_experiment(experiment)
+    at = f"vlglab experiments watch {found.id}"
+    shell(ctx).out.print(
+        f"the runs of {found.id} that had ended badly wait again; follow them with `{at}`", markup=False
+    )
+
+
 def runs_of(client: Client, experiment_id: str) -> list[schemas.Run]:
     """The runs of an experiment in the order of its recipe."""
     return sorted(client.runs(experiment=experiment_id), key=lambda run: run.id)

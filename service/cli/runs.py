@@ -99,3 +99,12 @@ def cancel(ctx: typer.Context, run: RunId) -> None:
     shell(ctx).out.print(
         f"{found.id} is {'stopping' if found.state == 'running' else found.state}", markup=False, highlight=False
     )
+
+
+@app.command("retry")
+def retry(ctx: typer.Context, run: RunId) -> None:
+    """Queues a run again that failed or was cancelled, with the runs that were given up because of it."""
+    found = shell(ctx).client.retry_run(run)
+    shell(ctx).out.print(
+        f"{found.id} waits again; follow it with `vlglab runs watch {found.id}`", markup=False, highlight=False
+    )

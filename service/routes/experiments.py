@@ -76,6 +76,13 @@ def cancel(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> E
     return _detail(db, experiments.request_cancel(db, experiment_id))
 
 
+@router.post("/{experiment_id}/retry", summary="Retry an experiment")
+def retry(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
+    """Queues its runs that failed or were cancelled again; what has succeeded stays as it is."""
+    caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
+    return _detail(db, experiments.retry(db, experiment_id))
+
+
 @router.get("/{experiment_id}/evaluations", summary="Read what an experiment's predictions scored")
 def read_evaluations(experiment_id: ExperimentId, db: TheDatabase) -> EvaluationPage:
     """The evaluations behind the outputs of all its runs."""

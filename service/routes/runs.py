@@ -26,7 +26,7 @@ from service.schemas import (
 )
 from storage.artifacts.logs import log_path
 from storage.errors import NotFound
-from storage.records import evaluations, events, metrics, runs
+from storage.records import evaluations, events, metrics, retries, runs
 from storage.records.evaluations import RunEvaluation
 from storage.records.runs import RunFilter
 from storage.records.states import RunState
@@ -82,6 +82,17 @@ def cancel_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
     """Cancels a run that waits; asks the worker of a running one to stop. 409: it has ended; 403: it is another's."""
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
     return Run.model_validate(runs.request_cancel(db, run_id))
+
+
+@router.post("/{run_id}/retry", summary="Retry a run")
+def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
+    """Queues a run that failed or was cancelled again, and with it the runs that were given up because of it.
+
+    The next attempt is of the same run and goes on from its last checkpoint. 409: it has not failed, nor was it
+    cancelled.
+    """
+    caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
+    return Run.model_validate(retries.retry(db, run_id))
 
 
 @router.get("/{run_id}/metrics", summary="Read a run's metrics")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from storage import keys
 from storage.errors import InvalidInput
 from storage.records.planning import (
+    INPUT_FAILED,
     Exists,
     FillInput,
     GiveUp,
@@ -25,9 +26,6 @@ from storage.records.planning import (
 )
 from storage.records.states import DONE, FINAL
 from storage.specs import stages
-
-INPUT_FAILED = "input_failed"
-"""Code of a run that was given up because a run that it needs failed or was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from storage import keys
 from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of
+from storage.records.retries import queue_again
 from storage.records.runs import cancel_row
-from storage.records.states import FINAL
+from storage.records.states import FINAL, RETRIABLE
 from storage.records.submissions import Submission, insert
 from storage.records.tables import ExperimentRow, RunInputRow, RunRow
 from storage.specs.plans import PlannedRun
@@ -122,6 +123,24 @@ def request_cancel(db: Database, experiment_id: str) -> Experiment:
             if run.id not in needed:
                 cancel_row(session, run)
         session.flush()
+        return _read(row, dict(Counter(run.state for run in runs)))
+
+
+def retry(db: Database, experiment_id: str) -> Experiment:
+    """Queues its runs again that failed or were cancelled, each as a new attempt of the same run.
+
+    Raises:
+        NotFound: there is none of that id.
+        IllegalMove: none of its runs failed or was cancelled.
+    """
+    with db.write() as session:
+        row = _row(session, experiment_id)
+        query = select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id).with_for_update()
+        runs = session.scalars(query).all()
+        ended = [run for run in runs if run.state in RETRIABLE]
+        if not ended:
+            raise IllegalMove(f"the experiment {experiment_id} has no run that failed or was cancelled")
+        queue_again(session, ended)
         return _read(row, dict(Counter(run.state for run in runs)))
 
 

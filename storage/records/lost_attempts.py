@@ -61,7 +61,9 @@ def _lose(session: Session, attempt: AttemptRow, max_attempts: int, why: str) ->
         return row.id
     session.flush()
     lost = session.scalar(
-        select(func.count()).select_from(AttemptRow).where(AttemptRow.run_id == row.id, AttemptRow.state == "lost")
+        select(func.count())
+        .select_from(AttemptRow)
+        .where(AttemptRow.run_id == row.id, AttemptRow.state == "lost", AttemptRow.number > row.attempts_before_retry)
     )
     said = f"attempt {row.attempt} was lost: {why}"
     if row.cancel_requested:

@@ -18,6 +18,9 @@ from storage.records.runs import move, read_row, row_of
 from storage.records.states import LIVE, RunState
 from storage.records.tables import RunOutputRow, RunRow
 
+INPUT_FAILED = "input_failed"
+"""Code of a run that was given up because a run that it needs failed or was cancelled."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputView:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of
-from storage.records.states import FINAL, RunState, check_move
+from storage.records.states import FINAL, RunState, check_move, check_retry
 from storage.records.submissions import Submission, insert
 from storage.records.tables import EventRow, RunRow, RunTagRow
 from storage.specs.plans import PlannedRun
@@ -200,6 +200,7 @@ def move(
     *,
     reason_code: str | None = None,
     reason: str | None = None,
+    again: bool = False,
 ) -> None:
     """Changes a run's state and writes the event of it: nothing else does.
 
@@ -210,11 +211,15 @@ def move(
         message: the event's text.
         reason_code: stable code of why it ended, or waits again.
         reason: the same in words.
+        again: somebody retries it: back to `queued` from a state that is final otherwise.
 
     Raises:
         IllegalMove: it may not go there from where it is.
     """
-    check_move(row.id, _state(row), to)
+    if again:
+        check_retry(row.id, _state(row))
+    else:
+        check_move(row.id, _state(row), to)
     moment = now(session)
     row.state = to
     row.reason_code, row.reason = reason_code, None if reason is None else printable(reason)
@@ -225,6 +230,9 @@ def move(
         row.token = None
     if to == "queued":
         row.token = None
+    if again:
+        row.ended_at = row.scene = row.progress = None
+        row.cancel_requested, row.attempts_before_retry = False, row.attempt
     said = printable(message)
     session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=said))
 

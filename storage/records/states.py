@@ -16,7 +16,10 @@ AttemptState = Literal["running", "succeeded", "cached", "failed", "cancelled", 
 STATES: tuple[RunState, ...] = get_args(RunState)
 
 FINAL: frozenset[RunState] = frozenset({"succeeded", "cached", "failed", "cancelled"})
-"""States that never change again."""
+"""States that change no more, unless somebody retries the run."""
+
+RETRIABLE: frozenset[RunState] = frozenset({"failed", "cancelled"})
+"""Final states that a retry, and nothing else, leads out of, back to `queued`."""
 
 DONE: frozenset[RunState] = frozenset({"succeeded", "cached"})
 """Final states with outputs."""
@@ -51,3 +54,19 @@ def check_move(run_id: str, state: RunState, to: RunState) -> None:
     if to not in LEGAL[state]:
         ways = f"it can become: {', '.join(sorted(LEGAL[state]))}" if LEGAL[state] else "that state is final"
         raise IllegalMove(f"the run {run_id} is {state} and cannot become {to}; {ways}")
+
+
+def check_retry(run_id: str, state: RunState) -> None:
+    """Checks that a run may be queued again though it has ended.
+
+    Raises:
+        IllegalMove: it may not.
+
+    Examples:
+        >>> check_retry("r1", "failed")
+        >>> check_retry("r1", "running")
+        Traceback (most recent call last):
+        storage.errors.IllegalMove: the run r1 is running; only runs that failed or were cancelled can be retried
+    """
+    if state not in RETRIABLE:
+        raise IllegalMove(f"the run {run_id} is {state}; only runs that failed or were cancelled can be retried")

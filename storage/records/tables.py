@@ -130,6 +130,7 @@ class RunRow(Base):
     owner: Mapped[str] = mapped_column(default="", server_default="")
     notes: Mapped[str] = mapped_column(Text, default="", server_default="")
     time_limit_s: Mapped[float | None]
+    attempts_before_retry: Mapped[int] = mapped_column(default=0, server_default="0")
 
     inputs: Mapped[list[RunInputRow]] = relationship(
         foreign_keys="RunInputRow.run_id", order_by="RunInputRow.port", lazy="selectin"
