@@ -14,6 +14,7 @@ from service.access import admit
 from service.dependencies import Parts
 from service.feed import Feed
 from service.guard import Guard
+from service.measures import Measures
 from service.rate import Rate
 from service.routes import catalogue, datasets, experiments, features, health, runs, streams, tokens
 from service.scheduler import loop
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     try:
         check_access(settings, db)
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
-        parts = Parts(settings, db, choose.open_store(settings), rate, feed)
+        parts = Parts(settings, db, choose.open_store(settings), rate, feed, Measures(db))
     except BaseException:
         db.close()
         raise
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.parts = parts
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
     for module in (experiments, runs, streams, datasets, features, catalogue, tokens, health):

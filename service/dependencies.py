@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
 
 from service.feed import Feed
+from service.measures import Measures
 from service.rate import Rate
 from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
@@ -24,6 +25,7 @@ class Parts:
     store: ArtifactStore
     rate: Rate
     feed: Feed
+    measures: Measures
 
 
 def parts(request: Request) -> Parts:
@@ -54,6 +56,13 @@ def _feed(request: Request) -> Feed:
 
 
 TheFeed = Annotated[Feed, Depends(_feed)]
+
+
+def _measures(request: Request) -> Measures:
+    return parts(request).measures
+
+
+TheMeasures = Annotated[Measures, Depends(_measures)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]
 
 IdempotencyKey = Annotated[

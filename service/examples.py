@@ -121,6 +121,7 @@ EXPERIMENT: Example = {
     "created_at": _AT,
     "owner": "ada",
 }
+PROMETHEUS = '# HELP vlglab_runs Runs by state.\n# TYPE vlglab_runs gauge\nvlglab_runs{state="running"} 2.0\n'
 TOKEN_SECRET = "vlglab_Kq3x0V7l5m1JYw2cT8bN4sRzHfE6uAoPdXgMiLtBvCk"  # noqa: S105 - belongs to no service
 TOKEN_REQUEST: Example = {"owner": "ada", "role": "submitter", "days": 90}
 TOKEN: Example = {

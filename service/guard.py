@@ -1,11 +1,14 @@
-"""What every request and answer passes: the size of bodies, headers that tell browsers to be careful. Plain ASGI."""
+"""What every request and answer passes: bodies are limited, headers set, answers counted. Plain ASGI."""
 
 from __future__ import annotations
+
+import time
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.measures import Measures
 from service.problems import BodyTooLarge, refused
 
 HEADERS = {
@@ -28,23 +31,28 @@ class Guard:
     Args:
         app: the application.
         max_body_bytes: largest body of a request.
+        measures: told of every answer.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, measures: Measures) -> None:
         self._app = app
         self._most = max_body_bytes
+        self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it with 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began, status = time.perf_counter(), 500
         headers = dict(HEADERS)
         if scope["path"] not in DOCUMENTATION:
             headers["Content-Security-Policy"] = NOTHING_ELSE
 
         async def careful(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 out = MutableHeaders(scope=message)
                 for name, value in headers.items():
                     out.setdefault(name, value)
@@ -62,7 +70,11 @@ class Guard:
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        await self._app(scope, again, careful)
+        try:
+            await self._app(scope, again, careful)
+        finally:
+            route = getattr(scope.get("route"), "path", "(none)")
+            self._measures.answered(scope["method"], route, status, time.perf_counter() - began)
 
     async def _body(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message; None as soon as it is too large."""

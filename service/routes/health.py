@@ -7,11 +7,11 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from migrations import upgrade
-from service import problems
-from service.dependencies import TheDatabase, TheSettings
+from service import examples, problems
+from service.dependencies import TheDatabase, TheMeasures, TheSettings
 from service.schemas import Health, Host, HostPage, Ready, Version
 from storage.records import hosts
 
@@ -30,6 +30,22 @@ def readyz(db: TheDatabase) -> Ready:
     """Asks the database, and checks that it has this version's tables; 503 where it cannot work."""
     upgrade.check(db)
     return Ready(schema_revision=upgrade.HEAD)
+
+
+@probes.get(
+    "/metrics",
+    summary="What Prometheus reads",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus's text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.PROMETHEUS}},
+        }
+    },
+)
+def read_measures(measures: TheMeasures) -> Response:
+    """Requests by route and status since the start, and the lab now: runs by state, hosts, what is published."""
+    return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/version", summary="Version of the service and commit of its code")

@@ -56,7 +56,7 @@ def routes(lab: Lab) -> list[tuple[str, str]]:
     document = lab.http.app.openapi()  # type: ignore[attr-defined]
     found = []
     for path, methods in document["paths"].items():
-        shown = path.replace("{", "").replace("}", "")
+        shown = path.replace("{", "").replace("}", "") + ("?run=r404" if path.endswith("/stream") else "")
         found += [(method.upper(), shown) for method in methods]
     return found
 

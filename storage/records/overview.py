@@ -1,0 +1,58 @@
+"""The lab in a few numbers, each one query on an index. Knows the tables; nobody's format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from storage.records.database import Database, now
+from storage.records.hosts import ALIVE_S
+from storage.records.tables import ArtifactTableRow, AttemptRow, EventRow, HostRow, RunRow
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How many there are of what."""
+
+    runs: Mapping[str, int]
+    """State -> number of runs; states without any are left out."""
+    oldest_ready_s: float
+    """Seconds since the oldest ready run was submitted; 0 where none is ready."""
+    hosts: int
+    """Hosts that beat."""
+    slots: int
+    rss_bytes: int
+    artifacts: int
+    artifact_bytes: int
+    last_event: int
+    lost_attempts: int
+
+
+def of(db: Database) -> Overview:
+    """The lab as one transaction sees it."""
+    with db.read() as session:
+        moment = now(session)
+        states = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).all()
+        oldest = session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == "ready"))
+        beats = HostRow.heartbeat_at >= moment - timedelta(seconds=ALIVE_S)
+        hosts = session.execute(
+            select(func.count(), func.sum(HostRow.slots), func.sum(HostRow.rss_bytes)).where(
+                HostRow.retired_at.is_(None), beats
+            )
+        ).one()
+        published = session.execute(select(func.count(), func.sum(ArtifactTableRow.num_bytes))).one()
+        lost = select(func.count()).select_from(AttemptRow).where(AttemptRow.state == "lost")
+        return Overview(
+            runs={str(state): int(number) for state, number in states},
+            oldest_ready_s=0.0 if oldest is None else max(0.0, (moment - oldest).total_seconds()),
+            hosts=int(hosts[0]),
+            slots=int(hosts[1] or 0),
+            rss_bytes=int(hosts[2] or 0),
+            artifacts=int(published[0]),
+            artifact_bytes=int(published[1] or 0),
+            last_event=int(session.scalar(select(func.max(EventRow.id))) or 0),
+            lost_attempts=int(session.scalar(lost) or 0),
+        )
