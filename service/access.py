@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from service.dependencies import Parts, parts
 from service.problems import ForeignPage
@@ -21,6 +22,9 @@ from storage.settings import is_loopback
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """What is answered without a token: it tells nothing but whether the service works."""
+
+SCHEME = HTTPBearer(auto_error=False, description="A token (`vlglab tokens add`), where the service asks for one.")
+"""Says in the documentation that a token can be shown; `admit` reads it."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -66,7 +70,7 @@ def admit(request: Request) -> Caller:
     """
     found = parts(request)
     asked_from = request.client.host if request.client else ""
-    if request.url.path in OPEN:
+    if request.scope["path"] in OPEN:
         if not found.settings.tokens_required:
             _only_this_machine(request, found)
         return Caller("", "reader")

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from service import problems
-from service.access import admit
+from service.access import SCHEME, admit
 from service.dependencies import Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -19,10 +19,10 @@ from service.rate import Rate
 from service.routes import catalogue, datasets, experiments, features, health, runs, streams, tokens
 from service.scheduler import loop
 from storage.artifacts import choose
-from storage.errors import DatabaseError, InvalidInput
+from storage.errors import InvalidInput
 from storage.records import access_tokens
 from storage.records.database import Database
-from storage.settings import Settings
+from storage.settings import Settings, is_loopback
 
 API = "/api/v1"
 """Prefix of every route but the probes."""
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=health.version(),
         description=DESCRIPTION.strip(),
         lifespan=_lifespan,
-        dependencies=[Depends(admit)],
+        dependencies=[Depends(SCHEME), Depends(admit)],
         redoc_url=None,
         separate_input_output_schemas=False,
     )
@@ -76,19 +76,18 @@ def check_access(settings: Settings, db: Database) -> None:
 
     Raises:
         InvalidInput: none has.
+        DatabaseError: the database cannot be asked, or has no tables yet.
     """
     if not settings.tokens_required:
         return
-    try:
-        ready = access_tokens.has_admin(db)
-    except DatabaseError:
-        ready = False
-    if not ready:
-        raise InvalidInput(
-            f"got the address {settings.host!r} to listen on, where tokens are required, and no admin has one; make one"
-            " with `vlglab db add-token NAME --role admin`, listen on a loopback address such as 127.0.0.1, or, where"
-            " everyone who reaches the service may do everything, set VLGLAB_ALLOW_ANYONE=1"
-        )
+    if access_tokens.has_admin(db):
+        return
+    instead = "unset VLGLAB_REQUIRE_TOKENS" if is_loopback(settings.host) else "listen on a loopback address"
+    raise InvalidInput(
+        f"got the address {settings.host!r} to listen on, where tokens are required, and no admin has one; make one"
+        f" with `vlglab db add-token NAME --role admin`, or {instead}, or, where everyone who reaches the service may"
+        " do everything, set VLGLAB_ALLOW_ANYONE=1"
+    )
 
 
 @asynccontextmanager

@@ -21,6 +21,8 @@ from storage import errors
 
 __all__ = ["DEFAULT_URL", "Client"]
 
+_PASSING = frozenset({429, 503})
+"""Statuses of errors that pass: the service or its database is away, or this caller asked too often."""
 _RECONNECT_S = 0.5
 """Seconds before a stream of events that was lost is asked for again."""
 
@@ -220,18 +222,21 @@ class Client(Connection):
             NotFound: no such run or experiment.
             ServiceUnreachable: the service was away for longer than `patience_s`.
         """
-        heard = time.monotonic()
+        lost: float | None = None
         while True:
             try:
                 for kind, event in self._stream(run, experiment, cursor):
-                    heard = time.monotonic()
+                    lost = None
                     if kind == "end":
                         return
                     if event is not None:
                         cursor = event.id
                         yield event
-            except errors.ServiceUnreachable:
-                if time.monotonic() - heard > patience_s:
+            except errors.VlglabError as error:
+                if error.status not in _PASSING:
+                    raise
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > patience_s:
                     raise
             time.sleep(_RECONNECT_S)
 

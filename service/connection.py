@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import NO_CONTENT
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -140,8 +141,11 @@ class Connection:
             if response.is_error:
                 response.read()
                 raise problem(response)
+            if response.status_code == NO_CONTENT:
+                yield "end", None
+                return
             kind, data = "", ""
-            for line in response.iter_lines():
+            for line in _lines(response.iter_text()):
                 name, _, value = line.partition(": ")
                 if name == "event":
                     kind = value
@@ -151,6 +155,14 @@ class Connection:
                     known = kind in ("state", "note")
                     yield kind, schemas.Event.model_validate_json(data) if known else None
                     kind, data = "", ""
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
+    """Lines that end in a line feed, and in nothing else that Unicode knows: JSON may hold the others."""
+    rest = ""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split("\n")
+        yield from whole
 
 
 def problem(response: httpx.Response) -> errors.VlglabError:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 
-from storage.errors import VlglabError
 from storage.records import events
 from storage.records.database import Database
 
@@ -37,6 +36,10 @@ class Feed:
                 await self._look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), self._every_s)
+        self.close()
+
+    def close(self) -> None:
+        """Ends all streams: called in the loop's thread as soon as the service is told to stop."""
         self.closed = True
         self._wake()
 
@@ -56,8 +59,8 @@ class Feed:
     async def _look(self) -> None:
         try:
             last = await asyncio.to_thread(events.last, self._db)
-        except VlglabError as error:
-            log.debug("no look at the events: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
+            log.warning("no look at the events: %s", error)
             return
         if last > self.last:
             self.last = last

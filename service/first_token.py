@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -45,18 +46,21 @@ def write_first_token(settings: Settings, path: Path) -> bool:
     """
     db = Database.open(settings.resolved_database_url)
     try:
-        if access_tokens.has_admin(db):
-            return False
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        except OSError as error:
-            raise InvalidInput(
-                f"got VLGLAB_FIRST_TOKEN={str(path)!r}, which cannot be written ({error.strerror}); name another file"
-            ) from error
-        with os.fdopen(opened, "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(access_tokens.create(db, "admin", "admin")[1] + "\n")
-        return True
+        return access_tokens.create_first_admin(db, partial(_keep, path))
     finally:
         db.close()
+
+
+def _keep(path: Path, secret: str) -> None:
+    """Writes a secret to a file that only this user can read, and waits until it is on the disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InvalidInput(
+            f"got VLGLAB_FIRST_TOKEN={str(path)!r}, which cannot be written ({error.strerror}); name another file"
+        ) from error

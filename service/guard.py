@@ -22,6 +22,9 @@ HEADERS = {
 NOTHING_ELSE = "default-src 'none'; frame-ancestors 'none'"
 """Content-Security-Policy of every answer but the documentation's pages: no browser may load or run anything for it."""
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Counted by name; a client may send any word."""
+
 DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect"})
 
 
@@ -74,7 +77,8 @@ class Guard:
             await self._app(scope, again, careful)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
-            self._measures.answered(scope["method"], route, status, time.perf_counter() - began)
+            method = scope["method"] if scope["method"] in METHODS else "(other)"
+            self._measures.answered(method, route, status, time.perf_counter() - began)
 
     async def _body(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message; None as soon as it is too large."""

@@ -32,7 +32,8 @@ class Measures:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answer. `route` is the template, such as /runs/{run_id}: ids would make a series each."""
-        self._seconds.labels(method, route).observe(seconds)
+        if not route.endswith("/stream"):  # lasts as long as somebody listens
+            self._seconds.labels(method, route).observe(seconds)
         self._answers.labels(method, route, str(status)).inc()
 
     def text(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class Rate:
     """Requests a second in the long run; 0 sets no limit."""
     _left: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Caller -> requests left, and when that was so."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, caller: str) -> None:
         """Counts one request.
@@ -29,12 +31,14 @@ class Rate:
         if not self.per_s:
             return
         moment, most = time.monotonic(), max(1.0, 2 * self.per_s)
-        left, since = self._left.pop(caller, (most, moment))
-        left = min(most, left + (moment - since) * self.per_s)
-        if len(self._left) >= _MOST_CALLERS:
-            self._left.clear()
-        self._left[caller] = (max(0.0, left - 1), moment)
-        if left < 1:
+        with self._lock:
+            left, since = self._left.get(caller, (most, moment))
+            left = min(most, left + (moment - since) * self.per_s)
+            taken = left >= 1
+            if caller not in self._left and len(self._left) >= _MOST_CALLERS:
+                self._left.clear()
+            self._left[caller] = (left - 1 if taken else left, moment)
+        if not taken:
             raise TooManyRequests(
                 f"got more than {self.per_s:g} requests a second; wait, ask for longer pages, or have an admin raise "
                 "VLGLAB_REQUESTS_PER_S"

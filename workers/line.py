@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from storage.errors import DatabaseError, LeaseLost, RunCancelled, RunStopped, TimeLimitReached
+from storage.errors import DatabaseError, LeaseLost, RunCancelled, RunStopped, TimeLimitReached, VlglabError
 from storage.records import leases
 from storage.records.database import Database
 from storage.settings import Settings
@@ -55,7 +55,10 @@ class Line:
         self._ended.set()
         self._thread.join()
         if kind is not None and not isinstance(error, LeaseLost):
-            self._send()
+            try:
+                self._send()
+            except VlglabError as unsent:  # what the stage raised is what counts
+                log.warning("the last metrics and notes are lost: %s", unsent)
 
     # ---- what the stage says
 
@@ -103,7 +106,7 @@ class Line:
                 self._send()
             except LeaseLost as lost:
                 self._halt(lost)
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - a heart that stops for one beat must not stop for good
                 log.warning("no heartbeat: %s", error)
             if self._time_limit_s is not None and time.monotonic() - self._began > self._time_limit_s:
                 self._halt(TimeLimitReached(f"it took more than {self._time_limit_s:g} s, its time limit"))
@@ -116,13 +119,31 @@ class Line:
             points, self._points = self._points, []
             notes, self._notes = self._notes, []
             progress, self._progress = self._progress, None
+        try:
+            self._write(points, notes, progress)
+        except DatabaseError:
+            self._keep_for_the_next_beat(points, notes, progress)
+            raise
+
+    def _keep_for_the_next_beat(
+        self, points: list[tuple[str, int, float]], notes: list[str], progress: dict[str, Any] | None
+    ) -> None:
+        """Puts back what could not be sent; points that were written already are written over."""
+        with self._lock:
+            self._points = points + self._points
+            self._notes = notes + self._notes
+            if self._progress is None:
+                self._progress = progress
+
+    def _write(self, points: list[tuple[str, int, float]], notes: list[str], progress: dict[str, Any] | None) -> None:
         rss = self._process.memory_info().rss
         if leases.beat(self._db, self.token, lease_s=self._config.lease_s, progress=progress, rss_bytes=rss):
             self._halt(RunCancelled("somebody cancelled the run"))
         if points:
             leases.append_metrics(self._db, self.token, points)
-        for message in notes:
-            leases.note(self._db, self.token, message)
+        while notes:
+            leases.note(self._db, self.token, notes[0])
+            del notes[0]
 
     def _halt(self, reason: RunStopped | TimeLimitReached) -> None:
         if self._stop is None:

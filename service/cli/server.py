@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from service.feed import Feed
+
 log = logging.getLogger("vlglab.serve")
 
 database_app = typer.Typer(no_args_is_help=True, help="The database of this machine's settings.")
 
+STOP_LOOK_S = 0.1
+"""Seconds between two looks whether the service was told to stop."""
 SHUTDOWN_S = 5
 """Seconds that open requests get when the service stops."""
 
@@ -101,16 +105,22 @@ def _run(application: FastAPI, listening: socket.socket, ready: Callable[[str], 
     server = uvicorn.Server(
         uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)
     )
-    asyncio.run(_announced(server, listening, lambda: ready(f"http://{shown}:{port}")))
+    feed: Feed = application.state.parts.feed
+    asyncio.run(_announced(server, listening, feed, lambda: ready(f"http://{shown}:{port}")))
 
 
-async def _announced(server: uvicorn.Server, listening: socket.socket, announce: Callable[[], None]) -> None:
-    """Runs the server; calls `announce` once it answers."""
+async def _announced(
+    server: uvicorn.Server, listening: socket.socket, feed: Feed, announce: Callable[[], None]
+) -> None:
+    """Runs the server; calls `announce` once it answers, and ends streams as soon as it is told to stop."""
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     if server.started:
         announce()
+    while not server.should_exit and not serving.done():
+        await asyncio.sleep(STOP_LOOK_S)
+    feed.close()  # uvicorn waits for open connections, and streams would stay open
     await serving
 
 

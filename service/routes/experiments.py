@@ -24,6 +24,7 @@ from service.schemas import (
 from storage.records import datasets, evaluations, experiments, runs
 from storage.records.database import Database
 from storage.records.experiments import Experiment as Record
+from storage.records.submissions import Submission as Who
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], responses=problems.RESPONSES)
 
@@ -44,14 +45,18 @@ def submit(
     body: Submission, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
 ) -> ExperimentDetail:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
+    once = plans.once(caller, body, idempotency_key)
+    if once is not None and (known := once.made(db)) is not None:
+        response.status_code = 200
+        return _detail(db, experiments.get(db, known))
     request = body.model_dump(mode="json", exclude_unset=True)
     if isinstance(body, ExperimentRequest):
         planned = plans.recipe_runs(body, datasets.get(db, body.dataset))
         name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
     else:
         planned, name, recipe, preset = plans.planned_runs(body.runs), body.name, None, None
-    wanted = plans.submission(caller, body, planned, idempotency_key)
-    made = experiments.create(db, name, recipe, preset, request, planned, wanted)
+    submission = Who(caller.name, plans.wishes(body, planned), once)
+    made = experiments.create(db, name, recipe, preset, request, planned, submission)
     response.status_code = 201 if made.is_new else 200
     return _detail(db, made)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
 
 from service.access import Caller
 from service.schemas import ExperimentRequest, InputRequest, RunListRequest, RunRequest, Wished
@@ -11,7 +13,7 @@ from storage.errors import SpecInvalid
 from storage.labels import label_set
 from storage.records.datasets import Dataset
 from storage.records.idempotency import Once
-from storage.records.submissions import Submission, Wishes
+from storage.records.submissions import Wishes
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 
@@ -55,27 +57,28 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
     return planned
 
 
-def submission(
-    caller: Caller, body: ExperimentRequest | RunListRequest | RunRequest, planned: Sequence[PlannedRun],
-    idempotency_key: str | None,
-) -> Submission:  # fmt: skip
-    """Who submits, and what they want of each run of the plan."""
+def once(caller: Caller, body: BaseModel, idempotency_key: str | None) -> Once | None:
+    """The request under its key; a field that is sent with its default is one that is not sent."""
+    if idempotency_key is None:
+        return None
+    request = body.model_dump(mode="json", exclude_defaults=True)
+    return Once(caller.name, idempotency_key, [type(body).__name__, request])
+
+
+def wishes(
+    body: ExperimentRequest | RunListRequest | RunRequest, planned: Sequence[PlannedRun]
+) -> Mapping[str, Wishes]:
+    """What is wanted of each run of the plan, by its name."""
     own: Sequence[RunRequest | None] = body.runs if isinstance(body, RunListRequest) else [None] * len(planned)
-    wishes = {run.name: _wishes(body, one) for run, one in zip(planned, own, strict=True)}
-    request = body.model_dump(mode="json", exclude_unset=True)
-    once = None if idempotency_key is None else Once(caller.name, idempotency_key, [type(body).__name__, request])
-    return Submission(caller.name, wishes, once)
+    return {run.name: _wishes(body, one) for run, one in zip(planned, own, strict=True)}
 
 
 def _wishes(all_of_them: Wished, one: Wished | None) -> Wishes:
-    """What is wanted of one run: its own wishes, else those of all."""
-    own = one or Wished()
-    return Wishes(
-        priority=own.priority or all_of_them.priority,
-        tags=(*all_of_them.tags, *own.tags),
-        notes=own.notes or all_of_them.notes,
-        time_limit_s=own.time_limit_s or all_of_them.time_limit_s,
-    )
+    """What is wanted of one run: what it says itself, else what is said of all."""
+    said = {name: getattr(all_of_them, name) for name in ("priority", "notes", "time_limit_s")}
+    if one is not None:
+        said |= {name: getattr(one, name) for name in said if name in one.model_fields_set}
+    return Wishes(tags=(*all_of_them.tags, *(one.tags if one else ())), **said)
 
 
 def check_class_names(planned: Sequence[PlannedRun]) -> None:

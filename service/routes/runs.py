@@ -30,6 +30,7 @@ from storage.records import evaluations, events, metrics, retries, runs
 from storage.records.evaluations import RunEvaluation
 from storage.records.runs import RunFilter
 from storage.records.states import RunState
+from storage.records.submissions import Submission
 
 LOG_BYTES = 1 << 20
 """Most bytes of a log that one call reads."""
@@ -44,8 +45,13 @@ def create_run(
     body: RunRequest, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
 ) -> Run:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
+    once = plans.once(caller, body, idempotency_key)
+    if once is not None and (known := once.made(db)) is not None:
+        response.status_code = 200
+        return Run.model_validate(runs.get(db, known))
     planned = plans.planned_runs([body])
-    made, is_new = runs.create_one(db, planned[0], plans.submission(caller, body, planned, idempotency_key))
+    submission = Submission(caller.name, plans.wishes(body, planned), once)
+    made, is_new = runs.create_one(db, planned[0], submission)
     response.status_code = 201 if is_new else 200
     return Run.model_validate(made)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from service import examples, problems
@@ -47,7 +47,7 @@ def stream_events(
     experiment: Annotated[str | None, Query(description="Only those of an experiment's runs.")] = None,
     cursor: Annotated[int, Query(ge=0, le=2**53, description="Id of the last event that is known; 0 for all.")] = 0,
     last_event_id: Annotated[str | None, Header(description="What a browser sends in the cursor's place.")] = None,
-) -> StreamingResponse:
+) -> Response:
     """What has happened after `cursor`, then what happens, in the order in which it is committed; none is left out.
 
     Every event is sent as `event: state` or `event: note` with its id. A stream of one run ends with `event: end` when
@@ -61,9 +61,17 @@ def stream_events(
         if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id) <= 2**53):
             raise InvalidInput(f"got the Last-Event-ID {last_event_id!r}, expected the id of an event, a whole number")
         cursor = int(last_event_id)
+        if run is not None and _is_over(db, run, cursor):
+            return Response(status_code=204)  # tells a browser that asks again after the end to ask no more
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     lines = _lines(db, feed, run, experiment, cursor)
     return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
+
+
+def _is_over(db: Database, run_id: str, cursor: int) -> bool:
+    """Whether a run has ended and its last event is known."""
+    ended = runs.get(db, run_id).state in FINAL
+    return ended and not events.after(db, run_id, cursor, 1)
 
 
 async def _lines(db: Database, feed: Feed, run: str | None, experiment: str | None, cursor: int) -> AsyncIterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, get_args
@@ -59,20 +60,27 @@ def create(db: Database, owner: str, role: Role, lasts: timedelta | None = None)
     """
     if lasts is not None and lasts <= timedelta(0):
         raise InvalidInput(f"got a token that lasts {lasts.total_seconds():.0f} s, expected a positive time")
-    secret = PREFIX + secrets.token_urlsafe(32)
     with db.write() as session:
-        moment = now(session)
-        row = AccessTokenRow(
-            id=keys.new_id("t"),
-            owner=owner,
-            role=role,
-            digest=_digest(secret),
-            created_at=moment,
-            expires_at=None if lasts is None else moment + lasts,
-        )
-        session.add(row)
-        session.flush()
+        row, secret = _add(session, owner, role, lasts)
         return _read(row), secret
+
+
+def create_first_admin(db: Database, deliver: Callable[[str], None]) -> bool:
+    """Makes an admin's token where no admin has a good one, and hands its secret over before it counts.
+
+    Args:
+        db: the database.
+        deliver: keeps the secret; where it raises, no token is made.
+
+    Returns:
+        False where an admin has one: nothing is made then.
+    """
+    with db.write() as session:
+        if _has_admin(session):
+            return False
+        _, secret = _add(session, "admin", "admin", None)
+        deliver(secret)
+        return True
 
 
 def find(db: Database, secret: str) -> AccessToken:
@@ -120,9 +128,29 @@ def revoke(db: Database, token_id: str) -> AccessToken:
 def has_admin(db: Database) -> bool:
     """Whether some admin's token is good now."""
     with db.read() as session:
-        good = or_(AccessTokenRow.expires_at.is_(None), AccessTokenRow.expires_at > now(session))
-        query = select(func.count()).where(AccessTokenRow.role == "admin", AccessTokenRow.revoked_at.is_(None), good)
-        return bool(session.scalar(query))
+        return _has_admin(session)
+
+
+def _has_admin(session: Session) -> bool:
+    good = or_(AccessTokenRow.expires_at.is_(None), AccessTokenRow.expires_at > now(session))
+    query = select(func.count()).where(AccessTokenRow.role == "admin", AccessTokenRow.revoked_at.is_(None), good)
+    return bool(session.scalar(query))
+
+
+def _add(session: Session, owner: str, role: Role, lasts: timedelta | None) -> tuple[AccessTokenRow, str]:
+    """A new token's row and its secret."""
+    secret, moment = PREFIX + secrets.token_urlsafe(32), now(session)
+    row = AccessTokenRow(
+        id=keys.new_id("t"),
+        owner=owner,
+        role=role,
+        digest=_digest(secret),
+        created_at=moment,
+        expires_at=None if lasts is None else moment + lasts,
+    )
+    session.add(row)
+    session.flush()
+    return row, secret
 
 
 def _digest(secret: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import KeyReused
-from storage.records.database import now
+from storage.records.database import Database, now
 from storage.records.tables import IdempotencyRow
 
 
@@ -22,11 +22,17 @@ class Once:
     request: Any
     """JSON-like; the same key with another request is refused."""
 
+    def made(self, db: Database) -> str | None:
+        """As `made_before`, on a reading: for an early answer, before anything is planned."""
+        with db.read() as session:
+            return self.made_before(session)
+
     def made_before(self, session: Session) -> str | None:
         """Id of what the first request of this key made; None where this is the first.
 
         Args:
-            session: an open, ordered write transaction: of two requests at once, one sees what the other made.
+            session: a transaction; where something is made then, the ordered write transaction that makes it: of two
+                requests at once, one sees what the other made.
 
         Raises:
             KeyReused: the first asked for something else.

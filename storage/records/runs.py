@@ -231,7 +231,7 @@ def move(
     if to == "queued":
         row.token = None
     if again:
-        row.ended_at = row.scene = row.progress = None
+        row.started_at = row.ended_at = row.scene = row.progress = None
         row.cancel_requested, row.attempts_before_retry = False, row.attempt
     said = printable(message)
     session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=said))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,6 +187,40 @@ def test_a_rate_lets_bursts_pass_and_fills_again(monkeypatch: pytest.MonkeyPatch
         rate.take("ada")
     for _ in range(1000):
         Rate(0).take("ada")
+
+
+def test_a_caller_who_goes_on_too_fast_still_gets_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("service.rate.time.monotonic", lambda: clock[0])
+    rate, taken = Rate(10), 0
+    for _ in range(1000):
+        clock[0] += 0.05
+        try:
+            rate.take("ada")
+        except TooManyRequests:
+            continue
+        taken += 1
+    assert 500 <= taken <= 525, "20 at once and 10 a second for 50 s"
+
+
+def test_threads_of_one_caller_share_one_bucket() -> None:
+    rate, taken = Rate(5), []
+
+    def work() -> None:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            try:
+                rate.take("ada")
+            except TooManyRequests:
+                continue
+            taken.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 10 <= len(taken) <= 14 + 5, "10 at once and 5 a second"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

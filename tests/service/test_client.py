@@ -89,7 +89,9 @@ def test_an_experiment_is_sent_as_the_api_takes_it() -> None:
     api = FakeApi({("POST", "/api/v1/experiments"): {**examples.EXPERIMENT, "runs": [examples.RUN]}})
     with api.client() as client:
         made = client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="offices", preset="demo", seed=7))
-    assert api.bodies() == [{"recipe": "3dss-vlg", "dataset": "offices", "preset": "demo", "overrides": {}, "seed": 7}]
+    wishes = {"priority": 0, "tags": [], "notes": ""}
+    what = {"recipe": "3dss-vlg", "dataset": "offices", "preset": "demo", "overrides": {}, "seed": 7}
+    assert api.bodies() == [{**what, **wishes}]
     assert made.runs[0].progress is not None
 
 

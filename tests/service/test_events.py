@@ -86,7 +86,7 @@ def test_a_run_s_stream_brings_all_its_events_and_ends_with_it(service: Service,
         follower = threading.Thread(target=lambda: got.extend(e.id for e in client.follow_events(run=watched)))
         follower.start()
         for number in range(30):
-            note(db, watched, f"note {number}")
+            note(db, watched, f"note {number}\u2028\u0085 in one line")
         runs.request_cancel(db, watched)
         follower.join(30)
         assert not follower.is_alive()

@@ -52,10 +52,13 @@ def test_answers_are_counted_by_route_and_never_by_id(api: Any) -> None:
         api.get(f"/runs/{run_id}", status=404)
     api.get("/runs")
     api.http.get("/nowhere/at/all")
+    for word in ("SPAM1", "SPAM2"):
+        api.http.request(word, "/api/v1/runs")
     seen = scrape(api)
     route = "/runs/{run_id}"
     assert value(seen, "vlglab_http_answers_total", method="GET", route=route, status="404") == 3
     assert value(seen, "vlglab_http_answers_total", method="GET", route="/runs", status="200") == 1
     assert value(seen, "vlglab_http_answers_total", method="GET", route="(none)", status="404") == 1
     assert value(seen, "vlglab_http_request_seconds_count", method="GET", route=route) == 3
-    assert not any("r1" in str(labels) for _, labels in seen)
+    assert value(seen, "vlglab_http_answers_total", method="(other)", route="/runs", status="405") == 2
+    assert not any("r1" in str(labels) or "SPAM" in str(labels) for _, labels in seen)

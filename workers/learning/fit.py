@@ -49,7 +49,7 @@ def fit(context: Context, job: Job) -> None:
         RunStopped: the run was cancelled or fenced off; the last checkpoint stays for the next attempt.
     """
     optimisers = Optimisers(job.model, job.optimiser)
-    checkpoint = context.machine.scratch / f"{context.spec.stage}-{context.spec.digest()[:12]}.safetensors"
+    checkpoint = context.machine.scratch / _checkpoint_name(context)
     together, epochs = job.optimiser.accumulate, job.optimiser.epochs
     steps_per_epoch = job.batches_per_epoch // together
     if not steps_per_epoch:
@@ -80,6 +80,12 @@ def fit(context: Context, job: Job) -> None:
         context.check()
     job.model.eval()
     check_finite(job.model, job.optimiser)
+
+
+def _checkpoint_name(context: Context) -> str:
+    """Of stage, algorithm and spec: what another version of the code kept is not gone on from."""
+    spec = context.spec
+    return f"{spec.stage}-{spec.algorithm}-{spec.digest()[:12]}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

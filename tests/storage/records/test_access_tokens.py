@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -79,3 +80,20 @@ def test_an_admin_counts_while_the_token_is_good(db: Database) -> None:
     made, _ = access_tokens.create(db, "eve", "admin")
     access_tokens.revoke(db, made.id)
     assert not access_tokens.has_admin(db)
+
+
+def test_the_first_admin_is_made_once_and_only_where_its_secret_was_kept(db: Database) -> None:
+    def refuse(secret: str) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        access_tokens.create_first_admin(db, refuse)
+    assert not access_tokens.has_admin(db) and access_tokens.list_tokens(db) == []
+    kept: list[str] = []
+    threads = [threading.Thread(target=access_tokens.create_first_admin, args=(db, kept.append)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(kept) == 1
+    assert access_tokens.find(db, kept[0]).role == "admin"

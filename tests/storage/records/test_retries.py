@@ -11,6 +11,8 @@ from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.experiments import Experiment
 from storage.records.runs import Run
+from storage.specs import stages
+from storage.specs.plans import OutputRef, PlannedRun
 from storage.specs.presets import Request
 from storage.specs.recipes import build
 
@@ -26,6 +28,10 @@ def settle(db: Database) -> None:
 
 def states(db: Database, made: Experiment) -> dict[str, str]:
     return {run.name: run.state for run in runs.of_experiment(db, made.id)}
+
+
+def ingest_of(db: Database, made: Experiment) -> str:
+    return next(run.id for run in runs.of_experiment(db, made.id) if run.stage == "ingest")
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def test_a_failed_run_waits_again_with_those_that_were_given_up(db: Database, ho
 
 def test_a_run_that_was_given_up_names_the_one_to_retry(db: Database, broken: Experiment) -> None:
     found = {run.name: run for run in runs.of_experiment(db, broken.id)}
-    with pytest.raises(IllegalMove, match=f"{found['ingest'].id}, which is failed; retry that one"):
+    with pytest.raises(IllegalMove, match=f"{found['ingest'].id}, which is failed; retry that one, which takes"):
         retries.retry(db, found["extract"].id)
     assert runs.get(db, found["extract"].id).state == "cancelled"
 
@@ -139,5 +145,13 @@ def test_an_experiment_is_retried_whole(db: Database, host: str, broken: Experim
     assert again.states == {"succeeded": 1, "queued": len(runs.of_experiment(db, broken.id)) - 1}
     with pytest.raises(IllegalMove, match="no run that failed or was cancelled"):
         experiments.retry(db, broken.id)
+    scenes = {"scenes": OutputRef(ingest_of(db, broken), "scenes")}
+    other = experiments.create(db, "y", None, None, {}, [PlannedRun("again", stages.Extract(), scenes, "offices")])
+    runs.request_cancel(db, ingest_of(db, broken))
+    settle(db)
+    with pytest.raises(IllegalMove, match="which is cancelled; retry that one, which takes"):
+        experiments.retry(db, other.id)
+    retries.retry(db, ingest_of(db, broken))
+    assert states(db, other) == {"again": "queued"}, "a run that was given up waits again, whoever's it is"
     with pytest.raises(NotFound):
         experiments.retry(db, "e404")
