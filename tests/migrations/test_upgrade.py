@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -11,9 +13,12 @@ from sqlalchemy import inspect, text
 
 from migrations import upgrade
 from storage.errors import DatabaseError
-from storage.records import experiments
+from storage.records import datasets, experiments, runs
 from storage.records.database import Database
+from storage.records.datasets import Dataset
 from storage.records.tables import Base
+from storage.specs.presets import Request
+from storage.specs.recipes import build
 
 
 def schema(db: Database) -> dict[str, object]:
@@ -67,6 +72,35 @@ def test_an_empty_database_gets_what_all_migrations_make(empty_database_url: str
 def test_the_head_is_the_last_migration() -> None:
     scripts = ScriptDirectory.from_config(upgrade.configuration())
     assert scripts.get_heads() == [upgrade.HEAD]
+
+
+def test_each_migration_goes_down_and_up_with_what_is_there_in_place(empty_database_url: str) -> None:
+    upgrade.upgrade(empty_database_url)
+    db = Database.open(empty_database_url)
+    datasets.add(db, Dataset("offices", "synthrooms", "/rooms", "s3dis13"))
+    planned = build("supervised", Request("offices", "s3dis13", ("train", "test"), "demo"))
+    made = experiments.create(db, "x", "supervised", "demo", {"dataset": "offices"}, planned)
+    before = [(run.id, run.spec, run.inputs, run.state) for run in runs.of_experiment(db, made.id)]
+    whole = schema(db)
+
+    def move(step: Callable[..., None], to: str) -> None:
+        config = upgrade.configuration()
+        with db.write() as session:
+            config.attributes["connection"] = session.connection()
+            step(config, to)
+
+    steps = [script.revision for script in ScriptDirectory.from_config(upgrade.configuration()).walk_revisions()]
+    for _ in steps[:-1]:
+        move(command.downgrade, "-1")
+        with db.read() as session:
+            assert session.scalar(text("SELECT count(*) FROM runs")) == len(before)
+    assert upgrade.revision_of(db) == "0001"
+    for _ in steps[:-1]:
+        move(command.upgrade, "+1")
+    assert upgrade.revision_of(db) == upgrade.HEAD
+    assert [(run.id, run.spec, run.inputs, run.state) for run in runs.of_experiment(db, made.id)] == before
+    assert set(schema(db)) == set(whole)
+    db.close()
 
 
 def test_upgrading_again_keeps_what_is_there(empty_database_url: str) -> None:
