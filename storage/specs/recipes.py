@@ -58,7 +58,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
     embed_labels.encoder.name=clip`; beside the paper's rows: `vlglab tables 1 --dataset s3dis --encoder openseg`.
     The paper's mIoU: 45.3 on S3DIS (Tables 1 and 3), 48.9 on ScanNet's test and 49.7 on its val (Table 2).
     GPU hours: not measured; docs/reproduce.md counts frames and steps. With the preset `demo` on SynthRooms offices:
-    about 5 minutes on two cores (docs/results.md has the scores).
+    5 to 7 minutes on two cores (docs/results.md has the scores).
     """
     predictions = {
         "predictions.2d_text": OutputRef("label_text", "labels"),
