@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
 from service.problems import ForeignPage
@@ -24,7 +24,7 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """What is answered without a token: it tells nothing but whether the service works."""
 
 SCHEME = HTTPBearer(auto_error=False, description="A token (`vlglab tokens add`), where the service asks for one.")
-"""Says in the documentation that a token can be shown; `admit` reads it."""
+"""Reads the token that a request shows, and says in the documentation that one can be shown."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -59,7 +59,7 @@ class Caller:
             raise NotPermitted(f"{what} {whose}; only its owner and admins may do this, and you are {self.name}")
 
 
-def admit(request: Request) -> Caller:
+def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Caller:
     """Lets a request in or refuses it: for every route of the app.
 
     Raises:
@@ -74,8 +74,7 @@ def admit(request: Request) -> Caller:
         if not found.settings.tokens_required:
             _only_this_machine(request, found)
         return Caller("", "reader")
-    secret = _bearer(request)
-    if secret is None:
+    if shown is None:
         found.rate.take(asked_from)
         if found.settings.tokens_required:
             raise TokenRefused(
@@ -85,7 +84,7 @@ def admit(request: Request) -> Caller:
         caller = Caller("", "admin")
     else:
         try:
-            token = access_tokens.find(found.db, secret)
+            token = access_tokens.find(found.db, shown.credentials)
         except TokenRefused:
             found.rate.take(asked_from)
             raise
@@ -105,12 +104,6 @@ def only_admins(caller: TheCaller) -> None:
         NotPermitted: a reader or a submitter.
     """
     caller.needs("admin")
-
-
-def _bearer(request: Request) -> str | None:
-    """The secret that a request shows; None where it shows none."""
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" and secret.strip() else None
 
 
 def _only_this_machine(request: Request, found: Parts) -> None:

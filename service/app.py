@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from service import problems
-from service.access import SCHEME, admit
+from service.access import admit
 from service.dependencies import Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=health.version(),
         description=DESCRIPTION.strip(),
         lifespan=_lifespan,
-        dependencies=[Depends(SCHEME), Depends(admit)],
+        dependencies=[Depends(admit)],
         redoc_url=None,
         separate_input_output_schemas=False,
     )
@@ -78,9 +78,7 @@ def check_access(settings: Settings, db: Database) -> None:
         InvalidInput: none has.
         DatabaseError: the database cannot be asked, or has no tables yet.
     """
-    if not settings.tokens_required:
-        return
-    if access_tokens.has_admin(db):
+    if not settings.tokens_required or access_tokens.has_admin(db):
         return
     instead = "unset VLGLAB_REQUIRE_TOKENS" if is_loopback(settings.host) else "listen on a loopback address"
     raise InvalidInput(

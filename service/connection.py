@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import NO_CONTENT
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from service import schemas
 from storage import errors
+from storage.settings import is_loopback
 
 if TYPE_CHECKING:
     import httpx  # loaded when a connection is made: `vlglab serve` makes none, and shall answer soon
@@ -58,7 +58,7 @@ class Connection:
                 base_url=self.url,
                 transport=transport,
                 timeout=timeout_s,
-                trust_env=not _is_loopback(httpx.URL(self.url).host),
+                trust_env=not is_loopback(httpx.URL(self.url).host),  # no proxy stands between
                 headers={"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})},
             )
         except httpx.InvalidURL as error:
@@ -199,13 +199,3 @@ def _tree(root: type[errors.VlglabError]) -> Iterator[type[errors.VlglabError]]:
     yield root
     for kind in root.__subclasses__():
         yield from _tree(kind)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine, so that no proxy stands between."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -47,23 +47,19 @@ def _store(request: Request) -> ArtifactStore:
     return parts(request).store
 
 
-TheSettings = Annotated[Settings, Depends(_settings)]
-TheDatabase = Annotated[Database, Depends(_db)]
-
-
 def _feed(request: Request) -> Feed:
     return parts(request).feed
-
-
-TheFeed = Annotated[Feed, Depends(_feed)]
 
 
 def _measures(request: Request) -> Measures:
     return parts(request).measures
 
 
-TheMeasures = Annotated[Measures, Depends(_measures)]
+TheSettings = Annotated[Settings, Depends(_settings)]
+TheDatabase = Annotated[Database, Depends(_db)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]
+TheFeed = Annotated[Feed, Depends(_feed)]
+TheMeasures = Annotated[Measures, Depends(_measures)]
 
 IdempotencyKey = Annotated[
     str | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +28,7 @@ def make_token(settings: Settings, owner: str, role: str, days: float | None = N
         raise InvalidInput(f"got a token for {owner!r} as {role!r}: {said}") from error
     db = Database.open(settings.resolved_database_url)
     try:
-        lasts = None if asked.days is None else timedelta(days=asked.days)
-        return access_tokens.create(db, asked.owner, asked.role, lasts)[1]
+        return access_tokens.create(db, asked.owner, asked.role, asked.lasts)[1]
     finally:
         db.close()
 

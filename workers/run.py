@@ -59,7 +59,8 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
 def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     """The same, with the database open."""
     store = choose.open_store(config)
-    line = Line(db, token, config, runs.get(db, run_id).time_limit_s)
+    run = runs.get(db, run_id)
+    line = Line(db, token, config, run.time_limit_s)
     signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
     device = os.environ.get("VLGLAB_DEVICE", "cpu")
     try:
@@ -68,7 +69,7 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
             environment=environment(),
         )  # fmt: skip
         with line:
-            _work(runs.get(db, run_id), db, store, line, device, config)
+            _work(run, db, store, line, device, config)
     except LeaseLost as error:
         log.warning("fenced off: %s", error)
         return 3

@@ -24,12 +24,12 @@ from service.schemas import (
 from storage.records import datasets, evaluations, experiments, runs
 from storage.records.database import Database
 from storage.records.experiments import Experiment as Record
-from storage.records.submissions import Submission as Who
+from storage.records.submissions import Submission
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], responses=problems.RESPONSES)
 
 ExperimentId = Annotated[str, PathParameter(description="An experiment's id.", examples=[examples.EXPERIMENT["id"]])]
-Submission = Annotated[
+ExperimentBody = Annotated[
     AnyExperimentRequest,
     Body(
         openapi_examples={
@@ -42,7 +42,7 @@ Submission = Annotated[
 
 @router.post("", status_code=201, summary="Submit an experiment", responses=again(ExperimentDetail))
 def submit(
-    body: Submission, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
+    body: ExperimentBody, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
 ) -> ExperimentDetail:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
     once = plans.once(caller, body, idempotency_key)
@@ -55,7 +55,7 @@ def submit(
         name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
     else:
         planned, name, recipe, preset = plans.planned_runs(body.runs), body.name, None, None
-    submission = Who(caller.name, plans.wishes(body, planned), once)
+    submission = Submission(caller.name, plans.wishes(body, planned), once)
     made = experiments.create(db, name, recipe, preset, request, planned, submission)
     response.status_code = 201 if made.is_new else 200
     return _detail(db, made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,11 @@ class TokenRequest(BaseModel):
     owner: Name = Field(description="Whose it is: what is submitted with it belongs to them.")
     role: Role = Field("submitter", description="reader: sees; submitter: also submits, cancels its own; admin: all.")
     days: float | None = Field(None, gt=0, le=36500, description="Days that it is good for; null for ever.")
+
+    @property
+    def lasts(self) -> timedelta | None:
+        """How long it is good for; None for ever."""
+        return None if self.days is None else timedelta(days=self.days)
 
 
 class Token(BaseModel):
