@@ -128,7 +128,7 @@ class Line:
     def _keep_for_the_next_beat(
         self, points: list[tuple[str, int, float]], notes: list[str], progress: dict[str, Any] | None
     ) -> None:
-        """Puts back what could not be sent; points that were written already are written over."""
+        """Puts back what could not be sent: `_write` has taken out the notes that were; points are written over."""
         with self._lock:
             self._points = points + self._points
             self._notes = notes + self._notes

@@ -45,7 +45,7 @@ def queue_again(session: Session, rows: Sequence[RunRow]) -> None:
             raise IllegalMove(
                 f"the run {row.id} reads the run {source.id}, which is {source.state}; retry that one{along}"
             )
-    every = {one.id: one for row in rows for one in (row, *_given_up_with(session, row))}
+    every = {row.id: row for row in (*rows, *_given_up_with(session, asked))}
     for run_id in sorted(every):
         row = every[run_id]
         move(session, row, "queued", f"retried after attempt {row.attempt}" if row.attempt else "retried", again=True)
@@ -63,10 +63,10 @@ def _failed_source(session: Session, row: RunRow, asked: Collection[str]) -> Run
     return session.scalars(query.order_by(RunRow.id).limit(1)).first()
 
 
-def _given_up_with(session: Session, row: RunRow) -> list[RunRow]:
-    """Runs that read this one, directly or through others, and were given up for want of an input."""
+def _given_up_with(session: Session, run_ids: Collection[str]) -> list[RunRow]:
+    """Runs that read one of these, directly or through others, and were given up for want of an input."""
     found: dict[str, RunRow] = {}
-    todo = [row.id]
+    todo = run_ids
     while todo:
         readers = select(RunInputRow.run_id).where(RunInputRow.source_run_id.in_(todo))
         query = select(RunRow).where(
@@ -74,5 +74,5 @@ def _given_up_with(session: Session, row: RunRow) -> list[RunRow]:
         )
         new = {one.id: one for one in session.scalars(query) if one.id not in found}
         found |= new
-        todo = list(new)
-    return [found[run_id] for run_id in sorted(found)]
+        todo = new.keys()
+    return list(found.values())

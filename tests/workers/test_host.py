@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,11 @@ from storage.records.datasets import Dataset
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
+from tests.fixtures import waiting
+from tests.fixtures.moving_runs import make_ready
 from workers.host import Host, find_gpus
+
+wait_until = partial(waiting.wait_until, within_s=20)
 
 
 @dataclass
@@ -57,14 +62,7 @@ class Stage:
         return self.started[-1]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "not there in 20 s"
-        time.sleep(0.02)
-
-
-def make_ready(db: Database, count: int, *, gpu: bool) -> None:
+def make_all_ready(db: Database, count: int, *, gpu: bool) -> None:
     """Adds runs that are ready to be claimed."""
     if gpu:
         datasets.add(db, Dataset("offices", "synthrooms", "/nowhere", "s3dis13"))
@@ -74,8 +72,7 @@ def make_ready(db: Database, count: int, *, gpu: bool) -> None:
     else:
         planned = [PlannedRun(f"run {i}", stages.EmbedLabels(label_set="s3dis13")) for i in range(count)]
     for run in runs.create(db, planned)[-count:]:
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, run.id), "ready", "by hand")
+        make_ready(db, run.id)
 
 
 @pytest.fixture
@@ -99,7 +96,7 @@ def serving(host: Host) -> Iterator[Stage]:
 
 
 def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Database, host: Host) -> None:
-    make_ready(db, 3, gpu=False)
+    make_all_ready(db, 3, gpu=False)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 2)
         time.sleep(0.2)
@@ -115,7 +112,7 @@ def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Da
 
 
 def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
-    make_ready(db, 3, gpu=True)
+    make_all_ready(db, 3, gpu=True)
     host.gpus = (0, 3)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 2)
@@ -128,7 +125,7 @@ def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
 
 
 def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db: Database, host: Host) -> None:
-    make_ready(db, 3, gpu=True)
+    make_all_ready(db, 3, gpu=True)
     killed = hosts.register(db, socket.gethostname(), 1, 2, [0, 3])
     orphan = claims.claim(db, killed, 60.0)
     assert orphan is not None
@@ -144,20 +141,19 @@ def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db:
 
 
 def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_gone(db: Database, host: Host) -> None:
-    make_ready(db, 1, gpu=True)
+    make_all_ready(db, 1, gpu=True)
     host.gpus = (0, 3)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)
         lost = launcher.started[0].claim
         leases.release(db, lost.token, "by a test")
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, lost.run_id), "ready", "by hand")
+        make_ready(db, lost.run_id)
         wait_until(lambda: len(launcher.started) == 2)
         assert [puppet.claim.gpu for puppet in launcher.started] == [0, 3]
 
 
 def test_a_run_whose_process_died_goes_back_at_once_and_not_when_its_lease_runs_out(db: Database, host: Host) -> None:
-    make_ready(db, 1, gpu=False)
+    make_all_ready(db, 1, gpu=False)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)
         claim = launcher.started[0].claim
@@ -169,7 +165,7 @@ def test_a_run_whose_process_died_goes_back_at_once_and_not_when_its_lease_runs_
 
 
 def test_a_run_that_ended_by_itself_is_left_as_it_is_when_its_process_goes(db: Database, host: Host) -> None:
-    make_ready(db, 2, gpu=False)
+    make_all_ready(db, 2, gpu=False)
     host.config = host.config.model_copy(update={"slots": 1})
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)

@@ -16,6 +16,7 @@ from storage.records.submissions import Submission, Wishes
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
+from tests.fixtures.moving_runs import make_ready
 from workers import run as one_run
 from workers.context import Context
 
@@ -32,8 +33,7 @@ def claimed(db: Database, time_limit_s: float | None) -> Claim:
     wishes = {"text": Wishes(time_limit_s=time_limit_s)}
     planned = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
     made = runs.create(db, [planned], Submission(wishes=wishes))[0]
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, made.id), "ready", "by a test")
+    make_ready(db, made.id)
     claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
     assert claim is not None
     return claim

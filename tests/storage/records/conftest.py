@@ -15,6 +15,7 @@ from storage.records.runs import Run
 from storage.records.submissions import Submission, Wishes
 from storage.specs import stages
 from storage.specs.plans import InputRef, PlannedRun
+from tests.fixtures.moving_runs import make_ready
 
 
 @pytest.fixture
@@ -48,8 +49,7 @@ def ready_run(db: Database, new_run: Callable[..., Run]) -> Callable[..., Run]:
 
     def make(spec: stages.StageSpec | None = None, priority: int = 0) -> Run:
         run = new_run(spec, priority=priority)
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+        make_ready(db, run.id)
         return runs.get(db, run.id)
 
     return make

@@ -9,6 +9,7 @@ from storage.records.database import Database, now
 from storage.records.runs import Run
 from storage.records.tables import RunRow
 from storage.specs import stages
+from tests.fixtures.moving_runs import make_ready
 
 NewRun = Callable[..., Run]
 Claimed = Callable[..., Claim]
@@ -35,8 +36,7 @@ def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: s
     assert claims.living_tokens(db) == {claim.token}
     leases.release(db, claim.token, "the host stops")
     assert claims.living_tokens(db) == frozenset()
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+    make_ready(db, run.id)
     again = claims.claim(db, host, 60.0)
     assert again is not None
     assert again.attempt == 2

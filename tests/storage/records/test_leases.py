@@ -14,6 +14,7 @@ from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
 from storage.records.runs import Run
 from storage.specs import stages
+from tests.fixtures.moving_runs import end, make_ready
 
 NewRun = Callable[..., Run]
 Claimed = Callable[..., Claim]
@@ -60,16 +61,10 @@ def test_a_token_that_no_longer_holds_its_run_writes_nothing(
     if how in ("lost", "taken over"):
         assert lost_attempts.expire(db, max_attempts=3) == [claim.run_id]
     if how == "taken over":
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
+        make_ready(db, claim.run_id)
         assert claims.claim(db, host, 60.0) is not None
-    ends: dict[str, Callable[[], None]] = {
-        "succeeded": lambda: leases.succeed(db, claim.token, {}, cached=False),
-        "failed": lambda: leases.fail(db, claim.token, "c", "m", None),
-        "cancelled": lambda: leases.cancelled(db, claim.token),
-        "released": lambda: leases.release(db, claim.token, "r"),
-    }
-    ends.get(how, lambda: None)()
+    if how in ("succeeded", "failed", "cancelled", "released"):
+        end(db, claim.token, how)
     token = "0" * 32 if how == "never" else claim.token
     before = everything(db)
     for name, arguments in WRITES.items():

@@ -10,6 +10,7 @@ from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.runs import Run
 from storage.specs import stages
+from tests.fixtures.moving_runs import end, make_ready
 
 NewRun = Callable[..., Run]
 Claimed = Callable[..., Claim]
@@ -25,8 +26,7 @@ def test_a_lost_run_waits_again_and_fails_after_its_attempts(db: Database, host:
         run = runs.get(db, claim.run_id)
         if number < 3:
             assert run.state == "queued"
-            with db.write() as session:
-                runs.move(session, runs.row_of(session, run.id), "ready", "by a test")
+            make_ready(db, run.id)
             assert claims.claim(db, host, -1.0) is not None
     assert (run.state, run.reason_code) == ("failed", "worker_lost")
     assert "3 attempts" in (run.reason or "")
@@ -37,8 +37,7 @@ def test_attempts_that_were_given_back_do_not_count_as_lost(db: Database, host: 
     for _ in range(5):
         assert claim is not None
         leases.release(db, claim.token, "the host stops")
-        with db.write() as session:
-            runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
+        make_ready(db, claim.run_id)
         claim = claims.claim(db, host, -1.0)
     assert claim is not None
     lost_attempts.expire(db, max_attempts=2)
@@ -60,8 +59,7 @@ def test_an_attempt_whose_process_is_gone_is_lost_at_once_and_counts_as_one_that
     assert runs.get(db, first.run_id).state == "queued"
     with pytest.raises(LeaseLost):
         leases.note(db, first.token, "too late")
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, first.run_id), "ready", "by a test")
+    make_ready(db, first.run_id)
     second = claims.claim(db, host, 3600.0)
     assert second is not None
     assert lost_attempts.abandon(db, second.token, "its process was ended by SIGKILL", 2)
@@ -74,13 +72,8 @@ def test_an_attempt_whose_process_is_gone_is_lost_at_once_and_counts_as_one_that
 @pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "released", "unknown"])
 def test_an_attempt_that_ended_by_itself_cannot_be_abandoned(db: Database, claimed: Claimed, how: str) -> None:
     claim = claimed()
-    ends: dict[str, Callable[[], None]] = {
-        "succeeded": lambda: leases.succeed(db, claim.token, {}, cached=False),
-        "failed": lambda: leases.fail(db, claim.token, "c", "m", None),
-        "cancelled": lambda: leases.cancelled(db, claim.token),
-        "released": lambda: leases.release(db, claim.token, "r"),
-    }
-    ends.get(how, lambda: None)()
+    if how != "unknown":
+        end(db, claim.token, how)
     before = (runs.get(db, claim.run_id), events.after(db, claim.run_id))
     assert not lost_attempts.abandon(db, "0" * 32 if how == "unknown" else claim.token, "gone", 3)
     assert (runs.get(db, claim.run_id), events.after(db, claim.run_id)) == before

@@ -16,6 +16,7 @@ from storage.records.datasets import Dataset
 from storage.records.evaluations import EvaluationRow
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
+from tests.fixtures.moving_runs import make_ready
 
 Claimed = Callable[..., Claim]
 NewArtifact = Callable[..., ArtifactRow]
@@ -95,8 +96,7 @@ def test_an_experiment_shows_the_evaluations_of_its_runs(db: Database, host: str
     made = experiments.create(db, "x", None, None, {}, plan)
     other = experiments.create(db, "y", None, None, {}, plan)
     one = runs.of_experiment(db, made.id)[0]
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, one.id), "ready", "by a test")
+    make_ready(db, one.id)
     claim = claims.claim(db, host, 60.0)
     assert claim is not None
     leases.record_artifact(db, claim.token, ArtifactRow("e" * 32, "evaluation", "evaluate", "x", one.id, "d", 1, 1, 1))

@@ -15,6 +15,7 @@ from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
 from storage.specs.presets import Request
 from storage.specs.recipes import build
+from tests.fixtures.moving_runs import make_ready
 
 Claimed = Callable[..., Claim]
 NewRun = Callable[..., Run]
@@ -89,8 +90,7 @@ def test_only_what_ended_badly_can_be_retried(db: Database, claimed: Claimed, ne
         run_id = claim.run_id
         if how == "ready":
             leases.release(db, claim.token, "by a test")
-            with db.write() as session:
-                runs.move(session, runs.row_of(session, run_id), "ready", "by a test")
+            make_ready(db, run_id)
         elif how != "running":
             leases.succeed(db, claim.token, {}, cached=how == "cached")
     assert runs.get(db, run_id).state == how
@@ -111,15 +111,13 @@ def test_lost_attempts_are_counted_from_the_last_retry(db: Database, host: str, 
             lost_attempts.expire(db, max_attempts=2)
             if runs.get(db, run_id).state == "failed":
                 return lost
-            with db.write() as session:
-                runs.move(session, runs.row_of(session, run_id), "ready", "by a test")
+            make_ready(db, run_id)
             assert claims.claim(db, host, -1.0) is not None
         raise AssertionError("it never failed")
 
     assert lose_until_it_fails() == 2
     retries.retry(db, run_id)
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, run_id), "ready", "by a test")
+    make_ready(db, run_id)
     again = claims.claim(db, host, -1.0)
     assert again is not None and again.attempt == 3
     assert lose_until_it_fails() == 2
@@ -130,8 +128,7 @@ def test_a_cancelled_run_that_is_retried_is_not_cancelled_again(db: Database, ho
     runs.request_cancel(db, claim.run_id)
     leases.cancelled(db, claim.token)
     retries.retry(db, claim.run_id)
-    with db.write() as session:
-        runs.move(session, runs.row_of(session, claim.run_id), "ready", "by a test")
+    make_ready(db, claim.run_id)
     again = claims.claim(db, host, 60.0)
     assert again is not None
     assert not leases.beat(db, again.token, lease_s=60.0)

@@ -9,7 +9,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,14 @@ from storage.records.claims import Claim
 from storage.records.database import Database, now
 from storage.records.tables import RunRow
 from storage.settings import Settings
+from tests.fixtures import waiting
 from workers.host import Host, find_gpus
 from workers.launchers.processes import ProcessLauncher, RunProcess
 
+wait_until = partial(waiting.wait_until, within_s=60)
+
 TOKEN = "5e" * 16
 TELL = 'import json, os, sys; print(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}), flush=True)'
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "not there in 60 s"
-        time.sleep(0.02)
 
 
 def python(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
