@@ -37,27 +37,31 @@ class Muon:
         for kernel, momentum in zip(self._kernels, self.momenta, strict=True):
             if kernel.grad is None:
                 continue
-            momentum.mul_(MOMENTUM).add_(kernel.grad)
-            update = orthogonalised(kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, -2))
-            short, long = sorted(update.shape)
-            kernel.add_(update.view_as(kernel), alpha=-learning_rate * math.sqrt(long / short))
+            torch.add(kernel.grad, momentum, alpha=MOMENTUM, out=momentum)
+            ahead_rn = kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, -2)
+            weights_rn = kernel.view(ahead_rn.shape)
+            short, long = sorted(ahead_rn.shape)
+            if ahead_rn.shape[0] < ahead_rn.shape[1]:
+                ahead_rn, weights_rn = ahead_rn.t(), weights_rn.t()
+            rate = learning_rate * math.sqrt(long / short)
+            weights_rn.addmm_(ahead_rn, orthogonaliser(ahead_rn), alpha=-rate)
 
 
-def orthogonalised(matrix_rn: Tensor) -> Tensor:
-    """(R,N) with the singular vectors of a float32 (R,N) and singular values near 1; those near 0 stay small.
+def orthogonaliser(matrix_rn: Tensor) -> Tensor:
+    """(N,N) that a tall float32 (R,N) is multiplied by: its singular vectors stay, its singular values come near 1.
 
-    ``X p(H) p(H') ..`` with H the Gram matrix of X and H' that of ``X p(H)``: all of them polynomials in H.
+    Those near 0 stay small. ``p(H) p(H') ..`` with H the Gram matrix of X and H' that of ``X p(H)``: all of them
+    polynomials in H.
     """
-    if matrix_rn.shape[0] < matrix_rn.shape[1]:
-        return orthogonalised(matrix_rn.t()).t()
     a, b, c = _POLYNOMIAL
-    scale = 1 / (matrix_rn.norm() + 1e-12)
-    gram_nn = (matrix_rn.t() @ matrix_rn) * scale**2
-    total_nn = torch.eye(gram_nn.shape[0], device=gram_nn.device) * scale
-    for _ in range(_ITERATIONS):
+    gram_nn = matrix_rn.t() @ matrix_rn
+    squared_norm = gram_nn.trace().clamp_(min=1e-24)
+    gram_nn /= squared_norm
+    total_nn = torch.eye(gram_nn.shape[0], device=gram_nn.device) * squared_norm.rsqrt()
+    for iteration in range(_ITERATIONS):
         step_nn = torch.addmm(b * gram_nn, gram_nn, gram_nn, alpha=c)
         step_nn.diagonal().add_(a)
         total_nn = total_nn @ step_nn
-        gram_nn = step_nn @ gram_nn @ step_nn
-    orthogonal_rn: Tensor = matrix_rn @ total_nn
-    return orthogonal_rn
+        if iteration < _ITERATIONS - 1:
+            gram_nn = step_nn @ gram_nn @ step_nn
+    return total_nn

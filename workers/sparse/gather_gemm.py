@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from workers.sparse.fused import fits, fused_convolution
 from workers.sparse.kernel_map import KernelMap, Tile
 from workers.sparse.unrolled import narrow_convolution, unrolled_convolution
 
@@ -47,6 +48,8 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
     cast_down = torch.is_autocast_enabled(device) and kernel_kmn.shape[1] >= _FEW_CHANNELS
     compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
     with torch.autocast(device, enabled=False):
+        if kernel_kmn.shape[1] > _NARROW and fits(features_vm, compute):
+            return fused_convolution(features_vm, kernel_kmn, kernel_map)
         if _at_once(kernel_map, kernel_kmn, compute):
             return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
         if kernel_kmn.shape[1] <= _NARROW:

@@ -82,7 +82,12 @@ class KernelMap:
     @cached_property
     def num_pairs(self) -> int:
         """How many pairs of voxels meet, over all offsets."""
-        return int((self.table >= 0).sum())
+        return sum(self.counts)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many pairs meet under each offset."""
+        return tuple((self.table >= 0).sum(dim=1).tolist())
 
     def transposed(self) -> KernelMap:
         """The map of the transposed convolution, made once."""
