@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     gpus: str = Field(
         "auto", description="GPU indices of this host, such as 0,1; 'auto' looks for them, empty means none."
     )
+    memory_gb: float = Field(
+        0,
+        ge=0,
+        description="GB of memory (10^9 bytes) that runs of this host may ask for together; 0 takes the machine's.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads a run may use; 0 takes the number of cores.")
     lease_s: float = Field(15.0, gt=0, description="Seconds a run's lease lasts without a heartbeat.")
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between a run's heartbeats.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -20,6 +22,7 @@ from storage.records import claims, hosts, lost_attempts
 from storage.records.database import Database
 from storage.settings import Settings
 from workers.launchers.launcher import Launcher, Started
+from workers.stopping import Stopper
 
 log = logging.getLogger("vlglab.host")
 
@@ -43,20 +46,26 @@ class Host:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def serve(self) -> None:
-        """Claims and starts runs until it is told to stop; then asks its runs to give themselves back."""
-        slots = len(self.gpus) or self.config.slots
-        host_id = hosts.register(self.db, socket.gethostname(), os.getpid(), slots, list(self.gpus))
+        """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back."""
+        slots, machine = len(self.gpus) or self.config.slots, socket.gethostname()
+        memory_gb = self.config.memory_gb or machine_memory_gb()
+        host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb)
         choose.open_store(self.config).sweep(claims.living_tokens(self.db))
-        log.info("host %s: %d slots, GPUs %s", host_id, slots, list(self.gpus) or "none")
+        log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
+        stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
         last_beat = 0.0
         while not self.stopping.wait(self.config.tick_s):
             try:
                 self.running = [started for started in self.running if not self._reaped(started)]
+                stopper.look(self.running)
                 rss = self._sample()
                 if time.monotonic() - last_beat > BEAT_S:
                     last_beat = time.monotonic()
                     hosts.beat(self.db, host_id, rss, self.peak_rss_bytes)
                 self._claim(host_id, slots)
+                if not self.running and hosts.mode_of(self.db, host_id) == "draining":
+                    log.info("host %s is drained", host_id)
+                    break
             except DatabaseError as error:
                 log.warning("the database does not answer: %s", error)
         self._stop(host_id)
@@ -95,6 +104,14 @@ class Host:
             started.kill()
         hosts.retire(self.db, host_id)
         log.info("host %s has stopped", host_id)
+
+
+def machine_memory_gb() -> float:
+    """GB of memory (10^9 bytes) of this machine, or of the container that this process is in where that has less."""
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # there is no such file, or it says "max"
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return round(total / 1e9, 3)
 
 
 def find_gpus(setting: str) -> tuple[int, ...]:

@@ -10,13 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import keys
-from storage.records import hosts
+from storage.records import hosts, needs
 from storage.records.database import Database, now
 from storage.records.runs import move
 from storage.records.tables import AttemptRow, RunRow
-from storage.specs.stages import STAGES
-
-_GPU_STAGES = frozenset(name for name, spec in STAGES.items() if spec.uses_gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +24,16 @@ class Claim:
     token: str
     attempt: int
     stage: str
-    gpu: int | None
-    """The GPU that the run may use; None where it uses none."""
+    gpus: tuple[int, ...]
+    """The GPUs that the run may use; empty where it uses none."""
 
 
 def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] = ()) -> Claim | None:
     """Takes the ready run of the highest priority, the oldest first, and opens an attempt under a new token.
 
     What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
-    stage that uses one waits for a free one.
+    stage that uses one waits for a free one. The first run that the host could hold but has no room for keeps what it
+    waits for from those behind it, so that small ones do not pass it for ever.
 
     Args:
         db: the database.
@@ -65,21 +63,24 @@ def living_tokens(db: Database) -> frozenset[str]:
 
 def _fitting(
     session: Session, host_id: str, started: Collection[str], *, lock: bool = False
-) -> tuple[RunRow, int | None] | None:
-    """The ready run that a host may take next, and the GPU for it; None where nothing fits."""
+) -> tuple[RunRow, tuple[int, ...]] | None:
+    """The ready run that a host may take next, and the GPUs for it; None where nothing fits."""
     room = hosts.room(session, host_id, started)
     if not room.slots:
         return None
     query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
-    if room.has_gpus and not room.gpus:
-        query = query.where(RunRow.stage.not_in(_GPU_STAGES))
-    row = session.scalars(query.with_for_update() if lock else query).first()
+    if lock:
+        query = query.with_for_update()
+    whole, free = hosts.whole(session, host_id), room.free
+    row = session.scalars(query.where(needs.fits(whole, has_gpus=room.has_gpus))).first()
+    if row is not None and not (asked := needs.of(row, has_gpus=room.has_gpus)).within(free):
+        row = session.scalars(query.where(needs.fits(free.less(asked), has_gpus=room.has_gpus))).first()
     if row is None:
         return None
-    return row, room.gpus[0] if room.has_gpus and row.stage in _GPU_STAGES else None
+    return row, room.gpus[: needs.of(row, has_gpus=room.has_gpus).gpus]
 
 
-def _open_attempt(session: Session, row: RunRow, gpu: int | None, host_id: str, lease_s: float) -> Claim:
+def _open_attempt(session: Session, row: RunRow, gpus: tuple[int, ...], host_id: str, lease_s: float) -> Claim:
     """Makes the next attempt of a ready run."""
     moment = now(session)
     row.attempt += 1
@@ -91,11 +92,12 @@ def _open_attempt(session: Session, row: RunRow, gpu: int | None, host_id: str, 
             number=row.attempt,
             state="running",
             host_id=host_id,
-            gpu=gpu,
+            gpus=list(gpus),
             lease_until=moment + timedelta(seconds=lease_s),
             claimed_at=moment,
         )
     )
-    move(session, row, "running", f"attempt {row.attempt} claimed" + (f", GPU {gpu}" if gpu is not None else ""))
+    with_gpus = f", GPU {', '.join(map(str, gpus))}" if gpus else ""
+    move(session, row, "running", f"attempt {row.attempt} claimed{with_gpus}")
     row.token = token
-    return Claim(row.id, token, row.attempt, row.stage, gpu)
+    return Claim(row.id, token, row.attempt, row.stage, gpus)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import LeaseLost
 from storage.records.database import Database, now
-from storage.records.runs import printable, row_of
+from storage.records.runs import move, printable, row_of
 from storage.records.states import AttemptState
 from storage.records.tables import AttemptRow, RunRow
 
@@ -45,3 +45,9 @@ def close(session: Session, attempt: AttemptRow, state: AttemptState, reason: st
     attempt.state = state
     attempt.ended_at = now(session)
     attempt.reason = None if reason is None else printable(reason)
+
+
+def end_cancelled(session: Session, row: RunRow, attempt: AttemptRow, message: str) -> None:
+    """Ends an attempt and its run as cancelled within such a transaction; `message` is the event's."""
+    close(session, attempt, "cancelled", None if message == "stopped" else message)
+    move(session, row, "cancelled", message, reason_code="cancelled", reason="somebody cancelled it")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from storage import keys
-from storage.errors import NotFound
+from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
-from storage.records.tables import AttemptRow, HostRow
+from storage.records.needs import Needs
+from storage.records.tables import AttemptRow, HostRow, RunRow
+
+Mode = Literal["active", "paused", "draining"]
+"""active: claims runs; paused: claims none; draining: claims none, and ends once its runs have ended."""
 
 ALIVE_S = 15.0
 """Seconds without a heartbeat after which a host counts as gone."""
@@ -35,8 +41,16 @@ class Host:
     """Resident memory of all its worker processes at the last heartbeat."""
     peak_rss_bytes: int
     """Most that they ever held at once."""
+    memory_gb: float | None
+    """GB of memory that its runs may ask for together; None where it did not say."""
+    mode: Mode
     alive: bool
     """It has beaten lately and is not retired."""
+
+    @property
+    def whole(self) -> Needs:
+        """The most that one run may ask of it."""
+        return _whole(self.gpus, self.memory_gb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +63,19 @@ class Room:
     """Indices of its GPUs that no run holds."""
     has_gpus: bool
     """Whether it has GPUs at all."""
+    memory_gb: float | None = None
+    """GB of memory that no run has asked for; None where nobody said how much there is."""
+
+    @property
+    def free(self) -> Needs:
+        """What one more run may ask for."""
+        return _whole(self.gpus, self.memory_gb)
 
 
-def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int]) -> str:
-    """Writes a host's row and returns its id."""
+def register(
+    db: Database, name: str, pid: int, slots: int, gpus: Sequence[int], memory_gb: float | None = None
+) -> str:
+    """Writes a host's row and returns its id; `memory_gb` as in `Host`."""
     with db.write() as session:
         moment = now(session)
         host_id = keys.new_id("h")
@@ -67,6 +90,7 @@ def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int])
                 heartbeat_at=moment,
                 rss_bytes=0,
                 peak_rss_bytes=0,
+                memory_gb=memory_gb,
             )
         )
         return host_id
@@ -97,6 +121,32 @@ def retire(db: Database, host_id: str) -> None:
         row.rss_bytes = 0
 
 
+def set_mode(db: Database, host_id: str, mode: Mode) -> Host:
+    """Tells a host to pause, to drain or to go on; it sees that at its next tick.
+
+    Raises:
+        NotFound: there is no such host.
+        IllegalMove: it has ended.
+    """
+    with db.write() as session:
+        row = _row(session.get(HostRow, host_id), host_id)
+        if row.retired_at is not None:
+            raise IllegalMove(f"the host {host_id} on {row.name} has ended; start another there")
+        row.mode = mode
+        return _read(row, now(session) - timedelta(seconds=ALIVE_S))
+
+
+def mode_of(db: Database, host_id: str) -> Mode:
+    """What a host was told to do.
+
+    Raises:
+        NotFound: there is no such host.
+    """
+    with db.read() as session:
+        mode: Mode = _row(session.get(HostRow, host_id), host_id).mode  # type: ignore[assignment]
+        return mode
+
+
 def list_hosts(db: Database, *, alive_s: float = ALIVE_S) -> list[Host]:
     """Every host, newest first."""
     with db.read() as session:
@@ -105,11 +155,12 @@ def list_hosts(db: Database, *, alive_s: float = ALIVE_S) -> list[Host]:
 
 
 def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
-    """What is free for a host, within the transaction that claims it.
+    """What is free for a host, within the transaction that claims it; no slot where it is paused or draining.
 
     Runs outlive the host that started them, so whatever holds a lease on this machine takes room, whichever host
-    started it: a run on a GPU takes that GPU; one without takes a slot of the hosts that share a GPU with its own,
-    or that have none as its own has none.
+    started it: a run on GPUs takes those GPUs; one without takes a slot of the hosts that share a GPU with its own,
+    or that have none as its own has none. What takes room takes the memory that it asked for. Hosts of one machine
+    with GPUs apart do not see each other: each must be told its share of the memory (`VLGLAB_MEMORY_GB`).
 
     Args:
         session: the transaction.
@@ -122,23 +173,42 @@ def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
     host = _row(session.get(HostRow, host_id), host_id)
     leased = and_(AttemptRow.state == "running", AttemptRow.lease_until >= now(session))
     query = (
-        select(AttemptRow.gpu, HostRow.gpus)
+        select(AttemptRow.gpus, HostRow.gpus, RunRow.memory_gb)
         .join(HostRow, HostRow.id == AttemptRow.host_id)
+        .join(RunRow, RunRow.id == AttemptRow.run_id)
         .where(HostRow.name == host.name, or_(leased, AttemptRow.token.in_(started)))
     )
     mine = frozenset(host.gpus)
-    held = [gpu for gpu, theirs in session.execute(query) if _takes_room(mine, gpu, frozenset(theirs))]
+    held = [(gpus, gb) for gpus, theirs, gb in session.execute(query) if _takes_room(mine, gpus, frozenset(theirs))]
+    taken = {gpu for gpus, _ in held for gpu in gpus}
+    memory_gb = None if host.memory_gb is None else max(0.0, host.memory_gb - sum(gb or 0.0 for _, gb in held))
     return Room(
-        slots=max(0, host.slots - len(held)),
-        gpus=tuple(gpu for gpu in host.gpus if gpu not in held),
+        slots=max(0, host.slots - len(held)) if host.mode == "active" else 0,
+        gpus=tuple(gpu for gpu in host.gpus if gpu not in taken),
         has_gpus=bool(host.gpus),
+        memory_gb=memory_gb,
     )
 
 
-def _takes_room(mine: frozenset[int], gpu: int | None, theirs: frozenset[int]) -> bool:
-    """Whether a run on `gpu` (None: on none), of a host with the GPUs `theirs`, takes room of a host with `mine`."""
-    if gpu is not None:
-        return gpu in mine
+def whole(session: Session, host_id: str) -> Needs:
+    """The most that one run may ever ask of a host.
+
+    Raises:
+        NotFound: there is no such host.
+    """
+    host = _row(session.get(HostRow, host_id), host_id)
+    return _whole(host.gpus, host.memory_gb)
+
+
+def _whole(gpus: Sequence[int], memory_gb: float | None) -> Needs:
+    """GPUs and memory as an amount; memory that nobody named is without end."""
+    return Needs(len(gpus), math.inf if memory_gb is None else memory_gb)
+
+
+def _takes_room(mine: frozenset[int], gpus: Sequence[int], theirs: frozenset[int]) -> bool:
+    """Whether a run on `gpus`, of a host with the GPUs `theirs`, takes room of a host with `mine`."""
+    if gpus:
+        return not mine.isdisjoint(gpus)
     return bool(mine & theirs) or not (mine or theirs)
 
 
@@ -162,5 +232,7 @@ def _read(row: HostRow, since: datetime) -> Host:
         retired_at=row.retired_at,
         rss_bytes=row.rss_bytes,
         peak_rss_bytes=row.peak_rss_bytes,
+        memory_gb=row.memory_gb,
+        mode=row.mode,  # type: ignore[arg-type]
         alive=row.retired_at is None and row.heartbeat_at >= since,
     )

@@ -17,7 +17,7 @@ from storage.records import artifacts, evaluations, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
-from storage.records.fencing import close, holding
+from storage.records.fencing import close, end_cancelled, holding
 from storage.records.runs import move
 from storage.records.states import LIVE, RunState
 from storage.records.tables import RunOutputRow, RunRow
@@ -83,12 +83,15 @@ def set_key(db: Database, token: str, key: str) -> str | None:
 
 
 def release(db: Database, token: str, reason: str) -> None:
-    """Gives the run back unharmed: it waits again, as `queued`.
+    """Gives the run back unharmed: it waits again, as `queued`; where somebody cancelled it, that is how it ends.
 
     Raises:
         LeaseLost: the token no longer holds the run.
     """
     with holding(db, token) as (session, row, attempt):
+        if row.cancel_requested:
+            end_cancelled(session, row, attempt, f"stopped: {reason}")
+            return
         close(session, attempt, "released", reason)
         move(session, row, "queued", f"released: {reason}")
 
@@ -116,7 +119,7 @@ def succeed(db: Database, token: str, outputs: Mapping[str, str], cached: bool) 
 
 
 def fail(db: Database, token: str, code: str, message: str, scene: str | None = None) -> None:
-    """Ends the run as failed.
+    """Ends the run as failed; as cancelled where somebody cancelled it, for then its children may have been ended.
 
     Args:
         db: the database.
@@ -129,6 +132,9 @@ def fail(db: Database, token: str, code: str, message: str, scene: str | None = 
         LeaseLost: the token no longer holds the run.
     """
     with holding(db, token) as (session, row, attempt):
+        if row.cancel_requested:
+            end_cancelled(session, row, attempt, f"stopped: {code}: {message}"[:2000])
+            return
         close(session, attempt, "failed", message)
         row.scene = None if scene is None else runs.printable(scene)
         where = f" (scene {scene})" if scene else ""
@@ -142,8 +148,7 @@ def cancelled(db: Database, token: str) -> None:
         LeaseLost: the token no longer holds the run.
     """
     with holding(db, token) as (session, row, attempt):
-        close(session, attempt, "cancelled", None)
-        move(session, row, "cancelled", "stopped", reason_code="cancelled", reason="somebody cancelled it")
+        end_cancelled(session, row, attempt, "stopped")
 
 
 def note(db: Database, token: str, message: str) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.records.database import Database, now
-from storage.records.fencing import close
+from storage.records.fencing import close, end_cancelled
 from storage.records.runs import move, row_of
 from storage.records.tables import AttemptRow
 
@@ -56,9 +56,13 @@ def abandon(db: Database, token: str, why: str, max_attempts: int) -> bool:
 def _lose(session: Session, attempt: AttemptRow, max_attempts: int, why: str) -> str:
     """Ends an attempt that was lost; returns its run's id."""
     row = row_of(session, attempt.run_id, lock=True)
-    close(session, attempt, "lost", why)
     if row.state != "running" or row.token != attempt.token:
+        close(session, attempt, "lost", why)
         return row.id
+    if row.cancel_requested:
+        end_cancelled(session, row, attempt, f"attempt {row.attempt} ended: {why}")
+        return row.id
+    close(session, attempt, "lost", why)
     session.flush()
     lost = session.scalar(
         select(func.count())
@@ -66,9 +70,7 @@ def _lose(session: Session, attempt: AttemptRow, max_attempts: int, why: str) ->
         .where(AttemptRow.run_id == row.id, AttemptRow.state == "lost", AttemptRow.number > row.attempts_before_retry)
     )
     said = f"attempt {row.attempt} was lost: {why}"
-    if row.cancel_requested:
-        move(session, row, "cancelled", said, reason_code="cancelled", reason="somebody cancelled it")
-    elif (lost or 0) >= max_attempts:
+    if (lost or 0) >= max_attempts:
         reason = f"{lost} attempts were lost: the worker process died or its host stopped (its log may say why)"
         move(session, row, "failed", said, reason_code=WORKER_LOST, reason=reason)
     else:

@@ -72,6 +72,13 @@ class Run:
     tags: tuple[str, ...] = ()
     notes: str = ""
     time_limit_s: float | None = None
+    gpus: int | None = None
+    """GPUs that it was submitted with; None: as its stage uses them."""
+    memory_gb: float | None = None
+    rerun_of: str | None = None
+    """The run that it was made from with changes; that may have been deleted."""
+    anew_after: int = 0
+    """It goes on from no checkpoint of this attempt or an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +306,10 @@ def read_row(row: RunRow) -> Run:
         tags=tuple(entry.tag for entry in row.tags),
         notes=row.notes,
         time_limit_s=row.time_limit_s,
+        gpus=row.gpus,
+        memory_gb=row.memory_gb,
+        rerun_of=row.rerun_of,
+        anew_after=row.anew_after,
     )
 
 

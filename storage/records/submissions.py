@@ -31,6 +31,10 @@ class Wishes:
     notes: str = ""
     time_limit_s: float | None = None
     """Seconds that an attempt may take; None sets no limit."""
+    gpus: int | None = None
+    """GPUs that it gets, on a machine that has as many; None: as its stage uses them, where there are any."""
+    memory_gb: float | None = None
+    """GB of memory that are kept free for it; None keeps none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ def _row(run: PlannedRun, run_id: str, experiment_id: str | None, submission: Su
         owner=submission.owner,
         notes=wishes.notes,
         time_limit_s=wishes.time_limit_s,
+        gpus=wishes.gpus,
+        memory_gb=wishes.memory_gb,
         tags=[RunTagRow(tag=tag) for tag in sorted(set(wishes.tags))],
         seed=getattr(run.spec, "seed", None),
         attempt=0,

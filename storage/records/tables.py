@@ -86,6 +86,8 @@ class HostRow(Base):
     retired_at: Mapped[datetime | None]
     rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    memory_gb: Mapped[float | None]
+    mode: Mapped[str] = mapped_column(default="active", server_default="active")
 
 
 class RunRow(Base):
@@ -97,6 +99,8 @@ class RunRow(Base):
         Index("ix_runs_experiment", "experiment_id", "id"),
         Index("ix_runs_key", "key"),
         Index("ix_runs_stage", "stage", "id"),
+        Index("ix_runs_stage_state", "stage", "state", "id"),
+        Index("ix_runs_spec", "spec_digest", "state", "id"),
         Index("ix_runs_dataset", "dataset", "id"),
         Index("ix_runs_owner", "owner", "id"),
     )
@@ -131,6 +135,10 @@ class RunRow(Base):
     notes: Mapped[str] = mapped_column(Text, default="", server_default="")
     time_limit_s: Mapped[float | None]
     attempts_before_retry: Mapped[int] = mapped_column(default=0, server_default="0")
+    gpus: Mapped[int | None]
+    memory_gb: Mapped[float | None]
+    rerun_of: Mapped[str | None]
+    anew_after: Mapped[int] = mapped_column(default=0, server_default="0")
 
     inputs: Mapped[list[RunInputRow]] = relationship(
         foreign_keys="RunInputRow.run_id", order_by="RunInputRow.port", lazy="selectin"
@@ -143,7 +151,7 @@ class RunInputRow(Base):
     """Where one input of a run comes from; the artifact's key is filled in when it exists."""
 
     __tablename__ = "run_inputs"
-    __table_args__ = (Index("ix_run_inputs_source", "source_run_id"),)
+    __table_args__ = (Index("ix_run_inputs_source", "source_run_id"), Index("ix_run_inputs_artifact", "artifact_key"))
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     port: Mapped[str] = mapped_column(primary_key=True)
@@ -196,19 +204,19 @@ class AttemptRow(Base):
     number: Mapped[int]
     state: Mapped[str]
     host_id: Mapped[str] = mapped_column(ForeignKey("hosts.id"))
-    gpu: Mapped[int | None]
     pid: Mapped[int | None]
     lease_until: Mapped[datetime]
     claimed_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(Text)
+    gpus: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
 
 
 class EventRow(Base):
-    """Something that happened to a run; ids are in commit order (see `Database.write`)."""
+    """Something that happened to a run; ids are in commit order (see `Database.write`), and none is given twice."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("ix_events_run", "run_id", "id"),)
+    __table_args__ = (Index("ix_events_run", "run_id", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
@@ -247,16 +255,16 @@ class AccessTokenRow(Base):
 
 
 class ArtifactTableRow(Base):
-    """A published artifact: visible from the moment this row is committed."""
+    """A published artifact: visible from the moment this row is committed. It may outlive the run that computed it."""
 
     __tablename__ = "artifacts"
-    __table_args__ = (Index("ix_artifacts_kind", "kind", "created_at", "key"),)
+    __table_args__ = (Index("ix_artifacts_kind", "kind", "created_at", "key"), Index("ix_artifacts_run", "run_id"))
 
     key: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     stage: Mapped[str]
     output: Mapped[str]
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str]
     manifest_digest: Mapped[str]
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     num_scenes: Mapped[int]
@@ -280,3 +288,13 @@ class EvaluationTableRow(Base):
     classes: Mapped[list[Any]]
     confusion: Mapped[list[Any] | None]
     note: Mapped[str | None] = mapped_column(Text)
+
+
+class RemovalRow(Base):
+    """Something that somebody deleted and of which something is left: what a dead process began, another ends."""
+
+    __tablename__ = "removals"
+
+    what: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]

@@ -105,7 +105,7 @@ def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Da
         launcher.started[0].over = True
         wait_until(lambda: len(launcher.started) == 3)
         assert len({puppet.claim.run_id for puppet in launcher.started}) == 3
-        assert {puppet.claim.gpu for puppet in launcher.started} == {None}
+        assert {puppet.claim.gpus for puppet in launcher.started} == {()}
         wait_until(lambda: bool(hosts.list_hosts(db)[0].peak_rss_bytes >= 2 << 40))
     assert [puppet.terminated for puppet in launcher.started] == [False, True, True]
     assert not hosts.list_hosts(db)[0].alive
@@ -116,12 +116,12 @@ def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
     host.gpus = (0, 3)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 2)
-        assert sorted(puppet.claim.gpu for puppet in launcher.started if puppet.claim.gpu is not None) == [0, 3]
-        first = next(puppet for puppet in launcher.started if puppet.claim.gpu == 3)
+        assert sorted(puppet.claim.gpus for puppet in launcher.started if puppet.claim.gpus) == [(0,), (3,)]
+        first = next(puppet for puppet in launcher.started if puppet.claim.gpus == (3,))
         leases.succeed(db, first.claim.token, {}, cached=False)
         first.over = True
         wait_until(lambda: len(launcher.started) == 3)
-        assert launcher.started[2].claim.gpu == 3
+        assert launcher.started[2].claim.gpus == (3,)
 
 
 def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db: Database, host: Host) -> None:
@@ -129,15 +129,15 @@ def test_a_host_leaves_the_gpu_alone_that_a_run_of_a_killed_host_still_holds(db:
     killed = hosts.register(db, socket.gethostname(), 1, 2, [0, 3])
     orphan = claims.claim(db, killed, 60.0)
     assert orphan is not None
-    assert orphan.gpu == 0
+    assert orphan.gpus == (0,)
     host.gpus = (0, 3)
     with serving(host) as launcher:
         wait_until(lambda: len(launcher.started) == 1)
         time.sleep(0.2)
-        assert [puppet.claim.gpu for puppet in launcher.started] == [3]
+        assert [puppet.claim.gpus for puppet in launcher.started] == [(3,)]
         leases.succeed(db, orphan.token, {}, cached=False)
         wait_until(lambda: len(launcher.started) == 2)
-        assert launcher.started[1].claim.gpu == 0
+        assert launcher.started[1].claim.gpus == (0,)
 
 
 def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_gone(db: Database, host: Host) -> None:
@@ -149,7 +149,7 @@ def test_a_gpu_whose_process_the_host_still_sees_is_taken_though_the_lease_is_go
         leases.release(db, lost.token, "by a test")
         make_ready(db, lost.run_id)
         wait_until(lambda: len(launcher.started) == 2)
-        assert [puppet.claim.gpu for puppet in launcher.started] == [0, 3]
+        assert [puppet.claim.gpus for puppet in launcher.started] == [(0,), (3,)]
 
 
 def test_a_run_whose_process_died_goes_back_at_once_and_not_when_its_lease_runs_out(db: Database, host: Host) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -29,9 +31,16 @@ class RunProcess:
 
     claim: Claim
     process: subprocess.Popen[bytes]
+    _children: list[psutil.Process] = field(default_factory=list)
+    """What it had started when that was last looked at: children in sessions of their own are found by nothing else."""
 
     def ended(self) -> bool:
-        """True once the process is gone; reaps it."""
+        """True once the process is gone; reaps it, and ends what it left behind.
+
+        Its children are ended before it is reaped: until then nobody else is given its id.
+        """
+        if self.process.returncode is None and self._has_exited():
+            _kill(self.process.pid, self._children)
         return self.process.poll() is not None
 
     def outcome(self) -> str:
@@ -46,11 +55,11 @@ class RunProcess:
         """Resident memory of the process and its children."""
         try:
             parent = psutil.Process(self.process.pid)
-            family = [parent, *parent.children(recursive=True)]
+            self._children = parent.children(recursive=True)
         except psutil.Error:
             return 0
         total = 0
-        for member in family:
+        for member in (parent, *self._children):
             try:
                 total += int(member.memory_info().rss)
             except psutil.Error:
@@ -59,22 +68,55 @@ class RunProcess:
 
     def terminate(self) -> None:
         """Asks the process to give its run back (SIGTERM)."""
-        self._signal(signal.SIGTERM, group=False)
+        if not self.ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends the process and its children (SIGKILL to its session)."""
-        self._signal(signal.SIGKILL, group=True)
+        """Ends the process and its children (SIGKILL to its session, and to those that left it)."""
+        if not self.ended():
+            _kill(self.process.pid, [*self._children, *_children(self.process.pid)])
 
-    def _signal(self, number: signal.Signals, *, group: bool) -> None:
-        if self.ended():
-            return
+    def _has_exited(self) -> bool:
+        """Whether the process has exited, without reaping it."""
         try:
-            if group:
-                os.killpg(self.process.pid, number)
-            else:
-                os.kill(self.process.pid, number)
-        except ProcessLookupError:
-            return
+            return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class FoundProcess:
+    """A run's process that a host which has died started."""
+
+    process: psutil.Process
+
+    def terminate(self) -> None:
+        """Asks the process to give its run back (SIGTERM)."""
+        with contextlib.suppress(psutil.Error):
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Ends the process and its children."""
+        if self.process.is_running():
+            _kill(self.process.pid, _children(self.process.pid))
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """All that a process has started and that still runs."""
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _kill(session: int, others: Iterable[psutil.Process]) -> None:
+    """SIGKILL to a session that is known to be a run's, and to processes; one whose id was given again is left alone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(session, signal.SIGKILL)
+    for process in others:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 class ProcessLauncher:
@@ -94,8 +136,8 @@ class ProcessLauncher:
         environment = {
             **os.environ,
             TOKEN_VARIABLE: claim.token,
-            "VLGLAB_DEVICE": "cpu" if claim.gpu is None else "cuda:0",
-            "CUDA_VISIBLE_DEVICES": "" if claim.gpu is None else str(claim.gpu),
+            "VLGLAB_DEVICE": "cuda:0" if claim.gpus else "cpu",
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, claim.gpus)),
             "OMP_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
@@ -110,3 +152,13 @@ class ProcessLauncher:
                 start_new_session=True,
             )  # fmt: skip
         return RunProcess(claim, process)
+
+    def find(self, run_id: str) -> FoundProcess | None:
+        """The process that runs this run here, whoever started it; run ids are unique, so a name is enough."""
+        for process in psutil.process_iter():
+            try:
+                if process.cmdline()[-3:] == ["workers", "run", run_id] and os.getsid(process.pid) == process.pid:
+                    return FoundProcess(process)
+            except (psutil.Error, OSError):
+                continue
+        return None

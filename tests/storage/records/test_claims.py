@@ -28,7 +28,7 @@ def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: s
     run = ready_run()
     claim = claims.claim(db, host, 60.0)
     assert claim is not None
-    assert (claim.run_id, claim.attempt, claim.stage, claim.gpu) == (run.id, 1, "ingest", None)
+    assert (claim.run_id, claim.attempt, claim.stage, claim.gpus) == (run.id, 1, "ingest", ())
     assert len(claim.token) == 32
     now = runs.get(db, run.id)
     assert (now.state, now.attempt) == ("running", 1)
@@ -49,10 +49,10 @@ def test_with_gpus_a_stage_that_uses_one_waits_for_a_free_one(db: Database, read
     first, second = (heavy_run(db, stages.Specialize()) for _ in range(2))
     one = claims.claim(db, host, 60.0)
     assert one is not None
-    assert (one.run_id, one.gpu) == (first, 3)
+    assert (one.run_id, one.gpus) == (first, (3,))
     two = claims.claim(db, host, 60.0)
     assert two is not None
-    assert (two.run_id, two.gpu) == (light.id, None)
+    assert (two.run_id, two.gpus) == (light.id, ())
     assert claims.claim(db, host, 60.0) is None
     assert runs.get(db, second).state == "ready"
 
@@ -73,4 +73,4 @@ def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> No
     run_id = heavy_run(db, stages.Specialize())
     claim = claims.claim(db, host, 60.0)
     assert claim is not None
-    assert (claim.run_id, claim.gpu) == (run_id, None)
+    assert (claim.run_id, claim.gpus) == (run_id, ())

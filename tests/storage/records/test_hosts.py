@@ -55,10 +55,10 @@ def test_a_gpu_that_a_dead_hosts_run_holds_is_not_given_again(db: Database, heav
     first = hosts.register(db, "lab", 1, 2, [0, 3])
     orphan = claim(db, first)
     second = hosts.register(db, "lab", 2, 2, [0, 3])
-    assert (orphan.gpu, claim(db, second).gpu) == (0, 3)
+    assert (orphan.gpus, claim(db, second).gpus) == ((0,), (3,))
     assert claims.claim(db, second, 60.0) is None
     leases.succeed(db, orphan.token, {}, cached=False)
-    assert claim(db, second).gpu == 0
+    assert claim(db, second).gpus == (0,)
 
 
 def test_a_slot_that_a_dead_hosts_run_holds_is_not_given_again(db: Database, ready_run: NewRun) -> None:
@@ -98,7 +98,7 @@ def test_a_process_that_the_host_still_sees_takes_room_without_a_lease(
     assert room(db, host, stuck.token) == Room(1, (1,), True)
     got = claims.claim(db, host, 60.0, [stuck.token])
     assert got is not None
-    assert got.gpu == 1
+    assert got.gpus == (1,)
 
 
 def test_runs_of_another_machine_take_no_room(db: Database, heavy: Callable[[int], None], ready_run: NewRun) -> None:
@@ -113,7 +113,7 @@ def test_hosts_of_one_machine_with_gpus_apart_leave_each_other_alone(
 ) -> None:
     heavy(2)
     left, right = (hosts.register(db, "lab", pid, 1, [gpu]) for pid, gpu in ((1, 0), (2, 1)))
-    assert [claim(db, left).gpu, claim(db, right).gpu] == [0, 1]
+    assert [claim(db, left).gpus, claim(db, right).gpus] == [(0,), (1,)]
     beside = hosts.register(db, "lab", 3, 1, [])
     assert room(db, beside) == Room(1, (), False)
     ready_run(LIGHT)
@@ -123,7 +123,7 @@ def test_hosts_of_one_machine_with_gpus_apart_leave_each_other_alone(
 
 def test_a_run_without_a_gpu_takes_a_slot_of_the_next_host_with_the_same_gpus(db: Database, ready_run: NewRun) -> None:
     ready_run(LIGHT)
-    assert claim(db, hosts.register(db, "lab", 1, 2, [0, 1])).gpu is None
+    assert claim(db, hosts.register(db, "lab", 1, 2, [0, 1])).gpus == ()
     assert room(db, hosts.register(db, "lab", 2, 2, [0, 1])) == Room(1, (0, 1), True)
 
 
@@ -143,7 +143,7 @@ def test_hosts_that_claim_at_once_never_share_a_gpu(db: Database, heavy: Callabl
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(claim.gpu for claim in got if claim.gpu is not None) == [0, 1, 2, 3]
+    assert sorted(claim.gpus for claim in got) == [(0,), (1,), (2,), (3,)]
 
 
 def test_a_host_that_is_not_registered_cannot_claim(db: Database) -> None:

@@ -38,8 +38,8 @@ def python(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def claim(gpu: int | None, run_id: str = "r1") -> Claim:
-    return Claim(run_id, TOKEN, 1, "specialize", gpu)
+def claim(gpus: tuple[int, ...] = (), run_id: str = "r1") -> Claim:
+    return Claim(run_id, TOKEN, 1, "specialize", gpus)
 
 
 def log_of(settings: Settings, run_id: str = "r1") -> str:
@@ -57,14 +57,17 @@ def ended(process: RunProcess) -> None:
     wait_until(process.ended)
 
 
-@pytest.mark.parametrize(("gpu", "visible", "device"), [(3, "3", "cuda:0"), (0, "0", "cuda:0"), (None, "", "cpu")])
-def test_a_run_sees_its_own_gpu_and_no_other(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: int | None, visible: str, device: str
+@pytest.mark.parametrize(
+    ("gpus", "visible", "device"),
+    [((3,), "3", "cuda:0"), ((0,), "0", "cuda:0"), ((), "", "cpu"), ((1, 3), "1,3", "cuda:0")],
+)
+def test_a_run_sees_its_own_gpus_and_no_other(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: tuple[int, ...], visible: str, device: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setenv("VLGLAB_DEVICE", "cuda:7")
     python(tmp_path / "python", TELL, monkeypatch)
-    ended(ProcessLauncher(settings).start(claim(gpu)))
+    ended(ProcessLauncher(settings).start(claim(gpus)))
     environ = told(settings)["environ"]
     assert (environ["CUDA_VISIBLE_DEVICES"], environ["VLGLAB_DEVICE"]) == (visible, device)
 
@@ -73,7 +76,7 @@ def test_the_token_travels_by_the_environment_and_never_by_the_command_line(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python(tmp_path / "python", TELL, monkeypatch)
-    ended(ProcessLauncher(settings.model_copy(update={"threads": 5})).start(claim(None)))
+    ended(ProcessLauncher(settings.model_copy(update={"threads": 5})).start(claim()))
     child = told(settings)
     assert child["argv"][-3:] == ["workers", "run", "r1"]
     assert TOKEN not in " ".join(child["argv"])
@@ -115,7 +118,7 @@ def test_a_folder_in_the_working_directory_is_not_taken_for_our_workers(
     (stranger / "__main__.py").write_text("print('a stranger ran')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLGLAB_DATABASE_URL", "mysql://nowhere")
-    process = ProcessLauncher(settings).start(claim(None))
+    process = ProcessLauncher(settings).start(claim())
     ended(process)
     assert "a stranger ran" not in log_of(settings)
     assert "expected sqlite:///PATH or postgresql://USER@HOST/NAME" in log_of(settings)
@@ -133,7 +136,7 @@ def test_killing_a_run_ends_its_children_too(
         "time.sleep(60)"
     )
     python(tmp_path / "python", text, monkeypatch)
-    process = ProcessLauncher(settings).start(claim(None))
+    process = ProcessLauncher(settings).start(claim())
     try:
         wait_until(lambda: log_of(settings).endswith("\n"))
         child = psutil.Process(int(log_of(settings)))

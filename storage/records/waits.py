@@ -1,0 +1,90 @@
+"""Why a run waits, in words: for its inputs, for another run of its key, or for a machine. Knows the tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.records import hosts, needs
+from storage.records.database import Database
+from storage.records.hosts import Host
+from storage.records.needs import Needs
+from storage.records.runs import row_of
+from storage.records.states import FINAL, LIVE
+from storage.records.tables import RunInputRow, RunRow
+
+
+def reason(db: Database, run_id: str) -> str | None:
+    """What a run waits for; None where it waits for nothing but the next look of a planner or a host, or has begun.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    with db.read() as session:
+        row = row_of(session, run_id)
+        if row.state == "queued":
+            return _missing_input(session, row) or _other_run(session, row)
+        asked = {has_gpus: needs.of(row, has_gpus=has_gpus) for has_gpus in (False, True)}
+        if row.state != "ready":
+            return None
+    return _machine([host for host in hosts.list_hosts(db) if host.alive], asked[False], asked[True])
+
+
+def _missing_input(session: Session, row: RunRow) -> str | None:
+    """The first input whose run has not ended."""
+    query = (
+        select(RunInputRow.port, RunRow.id, RunRow.state)
+        .join(RunRow, RunRow.id == RunInputRow.source_run_id)
+        .where(RunInputRow.run_id == row.id, RunInputRow.artifact_key.is_(None), RunRow.state.not_in(FINAL))
+        .order_by(RunInputRow.port)
+    )
+    found = session.execute(query.limit(1)).first()
+    return None if found is None else f"its input {found[0]!r}: the run {found[1]} is {found[2]}"
+
+
+def _other_run(session: Session, row: RunRow) -> str | None:
+    """A run that computes the same."""
+    if row.key is None:
+        return None
+    query = select(RunRow.id).where(RunRow.key == row.key, RunRow.state.in_(LIVE), RunRow.id != row.id)
+    holder = session.scalars(query.order_by(RunRow.id)).first()
+    return None if holder is None else f"the run {holder}, which computes the same"
+
+
+def _machine(living: Sequence[Host], without_gpus: Needs, with_gpus: Needs) -> str:
+    """The host that a ready run waits for.
+
+    Args:
+        living: the hosts that beat.
+        without_gpus: what it asks of a host that has no GPU.
+        with_gpus: what it asks of one that has some.
+    """
+    if not living:
+        return "a worker host: none lives (`python -m workers host` starts one)"
+    able = [host for host in living if (with_gpus if host.gpus else without_gpus).within(host.whole)]
+    if not able:
+        return f"a worker host with {_amount(with_gpus)}: none of the {len(living)} that live has that ({_most(living)})"
+    active = [host for host in able if host.mode == "active"]
+    if not active:
+        modes = ", ".join(f"{host.id} on {host.name} is {host.mode}" for host in able[:5])
+        return f"a worker host that is not paused: {modes}"
+    return f"room: {len(active)} living worker host{'s' * (len(active) > 1)} could hold it, as soon as runs there end"
+
+
+def _amount(asked: Needs) -> str:
+    """GPUs and memory in words."""
+    gpus = f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}"
+    return f"{gpus} and {asked.memory_gb:g} GB of memory" if asked.memory_gb else gpus
+
+
+def _most(living: Sequence[Host]) -> str:
+    """What each of the largest hosts has, in words."""
+    largest = sorted(living, key=lambda host: (host.whole.gpus, host.whole.memory_gb), reverse=True)[:3]
+    said = []
+    for host in largest:
+        memory = "" if math.isinf(host.whole.memory_gb) else f", {host.whole.memory_gb:g} GB"
+        said.append(f"{host.name}: {host.whole.gpus} GPUs{memory}")
+    return "; ".join(said)
