@@ -16,7 +16,7 @@ from service.feed import Feed
 from service.guard import Guard
 from service.measures import Measures
 from service.rate import Rate
-from service.routes import catalogue, datasets, experiments, features, health, runs, streams, tokens
+from service.routes import catalogue, datasets, experiments, features, health, hosts, runs, streams, tokens
 from service.scheduler import loop
 from storage.artifacts import choose
 from storage.errors import InvalidInput
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
-    for module in (experiments, runs, streams, datasets, features, catalogue, tokens, health):
+    for module in (experiments, runs, streams, datasets, features, catalogue, tokens, hosts, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -82,11 +82,20 @@ class Connection:
         return _parsed(self._send("GET", prefix + path, params=params), model)
 
     def _post(
-        self, path: str, model: type[_Model], body: BaseModel | None = None, *, idempotency_key: str | None = None
+        self,
+        path: str,
+        model: type[_Model],
+        body: BaseModel | None = None,
+        *,
+        idempotency_key: str | None = None,
+        params: Mapping[str, str | None] | None = None,
     ) -> _Model:
         document = None if body is None else body.model_dump(mode="json", exclude_none=True)
         headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return _parsed(self._send("POST", API + path, json=document, headers=headers), model)
+        return _parsed(self._send("POST", API + path, params=params, json=document, headers=headers), model)
+
+    def _delete(self, path: str, model: type[_Model], params: Mapping[str, str | None] | None = None) -> _Model:
+        return _parsed(self._send("DELETE", API + path, params=params), model)
 
     def _pages(
         self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | None] | None = None

@@ -78,5 +78,9 @@ def again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "description": "A request with this Idempotency-Key made it before."}}
 
 
+Anew = Annotated[
+    bool,
+    Query(description="Begin anew and not from the last checkpoint; scenes that are written stay, for they are checked."),
+]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of a page.")]

@@ -108,6 +108,10 @@ RUN: Example = {
     "tags": ["first-look"],
     "notes": "half the voxels",
     "time_limit_s": 7200,
+    "gpus": 1,
+    "memory_gb": 16,
+    "rerun_of": None,
+    "waiting_for": None,
 }
 EXPERIMENT: Example = {
     "id": _EXPERIMENT,
@@ -204,6 +208,8 @@ HOST: Example = {
     "retired_at": None,
     "rss_bytes": 900000000,
     "peak_rss_bytes": 2100000000,
+    "memory_gb": 16.4,
+    "mode": "active",
 }
 RECIPE: Example = {
     "name": "3dss-vlg",

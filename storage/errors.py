@@ -24,6 +24,7 @@
     ├── DatabaseError                    the database cannot be used as it is
     ├── RunStopped                       not a fault: a run was told to stop
     │   ├── RunCancelled                 somebody cancelled it
+    │   ├── PartGone                     what it counted on was deleted meanwhile: it begins again
     │   └── LeaseLost                    another worker may hold it now: nothing may be written
     ├── TimeLimitReached                 a run took longer than its submitter allowed
     ├── TrainingFailed                   a loss that is not finite, an empty batch
@@ -207,6 +208,12 @@ class RunCancelled(RunStopped):
     """Somebody cancelled the run."""
 
     code = "cancelled"
+
+
+class PartGone(RunStopped):
+    """Something published that the run counted on was deleted meanwhile; it begins again."""
+
+    code = "part_gone"
 
 
 class LeaseLost(RunStopped):

@@ -27,7 +27,7 @@ from storage.artifacts.store import (
     PartWriter,
     scene_of,
 )
-from storage.errors import NotFound, PointOrderMismatch, SpecInvalid, naming_scene
+from storage.errors import NotFound, PartGone, PointOrderMismatch, SpecInvalid, StoreCorrupt, naming_scene
 from storage.specs import label_sets
 from storage.specs.parts import Split
 from storage.specs.spec import StageSpec
@@ -230,17 +230,25 @@ class Context:
         else:
             yield None
         entry = self.store.entry(key)
-        assert entry is not None
+        if entry is None:
+            raise PartGone(f"the part {key} (scene {scene or 'none'}) was deleted while the run counted on it")
         self._parts.setdefault(output, []).append(entry)
 
     def latest(self, output: str) -> PartReader:
         """The part of an output that `scene_part` saw to last, whether this run wrote it or found it."""
-        part = self.store.part(self._parts[output][-1].key)
-        assert part is not None
+        entry = self._parts[output][-1]
+        part = self.store.part(entry.key)
+        if part is None:
+            raise PartGone(f"the part {entry.key} (scene {entry.scene or 'none'}) was deleted while the run read it")
         return part
 
     def publish(self, output: str, **attributes: Any) -> str:
-        """Publishes an output from the parts written so far and returns its key."""
+        """Publishes an output from the parts written so far and returns its key.
+
+        Raises:
+            PartGone: a part that was there when this run came to it was deleted meanwhile.
+            StoreCorrupt: what is published does not read back.
+        """
         manifest = ArtifactManifest(
             key=keys.artifact_key(self.spec, output, self.input_keys()),
             kind=self.spec.outputs[output],
@@ -252,7 +260,12 @@ class Context:
             attributes=attributes,
         )
         self.reporter.check()
-        self.digests[output] = self.store.publish(manifest, token=self.token)
+        try:
+            self.digests[output] = self.store.publish(manifest, token=self.token)
+        except StoreCorrupt as error:
+            if any(self.store.entry(part.key) is None for part in manifest.parts):
+                raise PartGone(f"the artifact {manifest.key} misses a part that was deleted meanwhile") from error
+            raise
         self.published[output] = manifest
         return manifest.key
 

@@ -8,18 +8,23 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from storage import keys
 from storage.artifacts import choose
+from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
-from storage.errors import LeaseLost, NotFound, RunCancelled, RunStopped, VlglabError
+from storage.errors import LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError
 from storage.records import artifacts, datasets, leases, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
@@ -101,7 +106,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
     """Computes the key, and the stage where nothing of that key is published."""
     spec = stages.parse(run.spec)
     stage = table.load(spec.stage)
-    scratch = config.store_path / "resume" / run.id
+    scratch = scratch_path(config.store_path, run.id, run.anew_after)
     context = Context(
         spec=spec,
         store=store,
@@ -118,17 +123,30 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
     outputs = {name: keys.artifact_key(spec, name, context.input_keys()) for name in spec.outputs}
     if outputs.keys() and artifacts.exists(db, outputs.values()) == set(outputs.values()):
         line.flush()
-        leases.succeed(db, line.token, outputs, cached=True)
+        with _deleted_meanwhile():
+            leases.succeed(db, line.token, outputs, cached=True)
         return
     stage.run(context)
     line.flush()
-    for name, manifest in context.published.items():
-        _record(db, line.token, run, manifest, context.digests[name])
-    leases.succeed(db, line.token, {name: m.key for name, m in context.published.items()}, cached=False)
-    _forget(scratch)
+    with _deleted_meanwhile():
+        for name, manifest in context.published.items():
+            _record(db, line.token, run, manifest, context.digests[name], store)
+        leases.succeed(db, line.token, {name: m.key for name, m in context.published.items()}, cached=False)
+    shutil.rmtree(scratch_root(config.store_path, run.id), ignore_errors=True)
 
 
-def _record(db: Database, token: str, run: runs.Run, manifest: ArtifactManifest, digest: str) -> None:
+@contextmanager
+def _deleted_meanwhile() -> Iterator[None]:
+    """An artifact that was recorded a moment ago and is not found was deleted: the run begins again."""
+    try:
+        yield
+    except NotFound as error:
+        raise PartGone(error.message) from error
+
+
+def _record(
+    db: Database, token: str, run: runs.Run, manifest: ArtifactManifest, digest: str, store: ArtifactStore
+) -> None:
     """Makes a published artifact visible."""
     attributes = {k: v for k, v in manifest.attributes.items() if k != "scores"}
     leases.record_artifact(
@@ -146,6 +164,7 @@ def _record(db: Database, token: str, run: runs.Run, manifest: ArtifactManifest,
             num_points=sum(part.num_points for part in manifest.parts),
             attributes=attributes,
         ),
+        partial(store.is_whole, manifest),
     )
     scores = manifest.attributes.get("scores")
     if scores:
@@ -179,14 +198,6 @@ def _dataset(run: runs.Run, db: Database) -> RawDataset | None:
 
 def _threads(config: Settings) -> int:
     return config.threads or len(os.sched_getaffinity(0))
-
-
-def _forget(scratch: Path) -> None:
-    """Removes what was kept for resuming a run that has ended well."""
-    if scratch.is_dir():
-        for file in scratch.iterdir():
-            file.unlink(missing_ok=True)
-        scratch.rmdir()
 
 
 def code_version(root: Path = CHECKOUT) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Cursor, IdempotencyKey, Limit, TheDatabase, again
+from service.dependencies import Anew, Cursor, IdempotencyKey, Limit, TheDatabase, again
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -82,10 +82,12 @@ def cancel(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> E
 
 
 @router.post("/{experiment_id}/retry", summary="Retry an experiment")
-def retry(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
+def retry(
+    experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller, anew: Anew = False
+) -> ExperimentDetail:
     """Queues its runs that failed or were cancelled again; what has succeeded stays as it is."""
     caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
-    return _detail(db, experiments.retry(db, experiment_id))
+    return _detail(db, experiments.retry(db, experiment_id, anew=anew))
 
 
 @router.get("/{experiment_id}/evaluations", summary="Read what an experiment's predictions scored")

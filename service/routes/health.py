@@ -1,4 +1,4 @@
-"""Whether the service lives and can work, and what it is: health, readiness, version, hosts."""
+"""Whether the service lives and can work, and what it is: health, readiness, version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from fastapi import APIRouter, Response
 from migrations import upgrade
 from service import examples, problems
 from service.dependencies import TheDatabase, TheMeasures, TheSettings
-from service.schemas import Health, Host, HostPage, Ready, Version
-from storage.records import hosts
+from service.schemas import Health, Ready, Version
 
 probes = APIRouter(tags=["service"], responses=problems.RESPONSES)
 router = APIRouter(tags=["service"], responses=problems.RESPONSES)
@@ -53,12 +52,6 @@ def read_version(settings: TheSettings) -> Version:
     """The version; the commit where it runs from a checkout; and where artifacts lie."""
     commit, dirty = _commit()
     return Version(version=version(), commit=commit, dirty=dirty, store=settings.store_path.as_uri())
-
-
-@router.get("/hosts", summary="Worker hosts")
-def list_hosts(db: TheDatabase) -> HostPage:
-    """Who runs runs: slots, GPUs, last heartbeat, and what all its processes hold in memory."""
-    return HostPage(items=[Host.model_validate(host) for host in hosts.list_hosts(db)])
 
 
 @lru_cache(maxsize=1)

@@ -70,12 +70,18 @@ def wishes(
 ) -> Mapping[str, Wishes]:
     """What is wanted of each run of the plan, by its name."""
     own: Sequence[RunRequest | None] = body.runs if isinstance(body, RunListRequest) else [None] * len(planned)
-    return {run.name: _wishes(body, one) for run, one in zip(planned, own, strict=True)}
+    alone = isinstance(body, RunRequest)
+    return {
+        run.name: _wishes(body, one, takes_gpus=alone or run.spec.uses_gpu)
+        for run, one in zip(planned, own, strict=True)
+    }
 
 
-def _wishes(all_of_them: Wished, one: Wished | None) -> Wishes:
-    """What is wanted of one run: what it says itself, else what is said of all."""
-    said = {name: getattr(all_of_them, name) for name in ("priority", "notes", "time_limit_s")}
+def _wishes(all_of_them: Wished, one: Wished | None, *, takes_gpus: bool) -> Wishes:
+    """What is wanted of one run: what it says itself, else what is said of all; GPUs only where its stage uses any."""
+    said = {name: getattr(all_of_them, name) for name in ("priority", "notes", "time_limit_s", "gpus", "memory_gb")}
+    if not takes_gpus:
+        said["gpus"] = None
     if one is not None:
         said |= {name: getattr(one, name) for name in said if name in one.model_fields_set}
     return Wishes(tags=(*all_of_them.tags, *(one.tags if one else ())), **said)

@@ -10,7 +10,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Cursor, IdempotencyKey, Limit, TheDatabase, TheSettings, TheStore, again
+from service.dependencies import Anew, Cursor, IdempotencyKey, Limit, TheDatabase, TheSettings, TheStore, again
 from service.routes import files, plans
 from service.schemas import (
     Evaluation,
@@ -26,7 +26,7 @@ from service.schemas import (
 )
 from storage.artifacts.logs import log_path
 from storage.errors import NotFound
-from storage.records import evaluations, events, metrics, retries, runs
+from storage.records import evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
 from storage.records.runs import RunFilter
 from storage.records.states import RunState
@@ -79,8 +79,9 @@ def list_runs(
 
 @router.get("/{run_id}", summary="Read a run")
 def read_run(run_id: RunId, db: TheDatabase) -> Run:
-    """A run as it stands: state, progress, spec, inputs, outputs, and why it ended as it did."""
-    return Run.model_validate(runs.get(db, run_id))
+    """A run as it stands: state, progress, spec, inputs, outputs, what it waits for, and why it ended as it did."""
+    found = Run.model_validate(runs.get(db, run_id))
+    return found.model_copy(update={"waiting_for": waits.reason(db, run_id)})
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a run")
@@ -91,14 +92,14 @@ def cancel_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
 
 
 @router.post("/{run_id}/retry", summary="Retry a run")
-def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
+def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller, anew: Anew = False) -> Run:
     """Queues a run that failed or was cancelled again, and with it the runs that were given up because of it.
 
-    The next attempt is of the same run and goes on from its last checkpoint. 409: it has not failed, nor was it
-    cancelled.
+    The next attempt is of the same run and goes on from its last checkpoint, unless it is to begin anew. 409: it has
+    not failed, nor was it cancelled.
     """
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    return Run.model_validate(retries.retry(db, run_id))
+    return Run.model_validate(retries.retry(db, run_id, anew=anew))
 
 
 @router.get("/{run_id}/metrics", summary="Read a run's metrics")

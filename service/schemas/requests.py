@@ -41,10 +41,20 @@ class Wished(BaseModel):
     tags: list[Name] = Field(default_factory=list, max_length=20, description="Words to find runs by.")
     notes: str = Field("", max_length=10_000)
     time_limit_s: float | None = Field(None, gt=0, le=1e8, description="Seconds that an attempt may take.")
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="GPUs that a run gets; null: one where its stage uses one and the machine has any. Of a whole "
+        "experiment: of its runs whose stages use one.",
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, le=1e6, description="GB of memory (10^9 bytes) that are kept free for a run; null keeps none."
+    )
 
 
 class ExperimentRequest(Wished):
-    """An experiment of a recipe. Tags, notes, priority and time limit are of every run."""
+    """An experiment of a recipe. What is wanted is wanted of every run."""
 
     model_config = _takes(examples.EXPERIMENT_REQUEST)
 
@@ -87,7 +97,7 @@ class RunRequest(Wished):
 class RunListRequest(Wished):
     """An experiment whose runs are given one by one, each after those that it reads.
 
-    Tags are added to each run's own; its notes, priority and time limit are of the runs that have none.
+    Tags are added to each run's own; what else is wanted is wanted of the runs that do not say otherwise.
     """
 
     model_config = _takes(examples.RUN_LIST_REQUEST)

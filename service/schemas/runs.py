@@ -68,6 +68,12 @@ class Run(BaseModel):
     tags: list[str] = Field(default_factory=list)
     notes: str = ""
     time_limit_s: float | None = Field(None, description="Seconds that an attempt may take.")
+    gpus: int | None = Field(None, description="GPUs that it was submitted with; null: as its stage uses them.")
+    memory_gb: float | None = Field(None, description="GB of memory that are kept free for it.")
+    rerun_of: str | None = Field(None, description="The run that it was made from with changes; it may be deleted.")
+    waiting_for: str | None = Field(
+        None, description="Why it waits, in words; said where one run is read, not in lists."
+    )
 
 
 class Experiment(BaseModel):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import examples
 from service.schemas.pages import Page, gives
 from storage.labels import LabelSetName
+from storage.records.hosts import Mode
 from storage.specs.parts import DatasetKind, Split
 from storage.specs.spec import ArtifactKind
 
@@ -81,7 +82,7 @@ class Artifact(BaseModel):
     kind: ArtifactKind
     stage: str
     output: str
-    run_id: str = Field(description="The run that computed it.")
+    run_id: str = Field(description="The run that computed it; it may be deleted.")
     manifest_digest: str
     num_bytes: int
     num_scenes: int
@@ -140,6 +141,8 @@ class Host(BaseModel):
     retired_at: datetime | None
     rss_bytes: int = Field(description="Resident memory of all its worker processes now.")
     peak_rss_bytes: int = Field(description="Most that they held at one moment.")
+    memory_gb: float | None = Field(None, description="GB of memory that its runs may ask for together.")
+    mode: Mode = Field("active", description="paused: claims nothing; draining: the same, and ends with its runs.")
 
 
 class Recipe(BaseModel):

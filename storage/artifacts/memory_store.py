@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,8 @@ class MemoryStore:
         self._parts: dict[str, _MemoryPart] = {}
         self._manifests: dict[str, bytes] = {}
         self._staging: dict[Path, str] = {}
+        self._withdrawn: list[_MemoryPart] = []
+        self._withdrawals = 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -173,6 +175,26 @@ class MemoryStore:
         if manifest is None:
             raise NotFound(f"no artifact {key!r} is published in this store")
         return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+
+    def is_whole(self, manifest: ArtifactManifest) -> bool:
+        """Whether a manifest and all its parts are there."""
+        return manifest.key in self._manifests and all(part.key in self._parts for part in manifest.parts)
+
+    def withdraw(self, key: str, parts: Collection[str]) -> None:
+        """Forgets parts and an artifact; see `ArtifactStore.withdraw`."""
+        with self._lock:
+            taken = [part for name in parts if (part := self._parts.pop(name, None)) is not None]
+            self._withdrawn += taken
+            self._withdrawals += len(taken) + (self._manifests.pop(key, None) is not None)
+
+    def clear(self) -> int:
+        """Removes the plain files of what was withdrawn; see `ArtifactStore.clear`."""
+        with self._lock:
+            gone, self._withdrawn = self._withdrawn, []
+            number, self._withdrawals = self._withdrawals, 0
+        for part in gone:
+            shutil.rmtree(part.folder, ignore_errors=True)
+        return number
 
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""

@@ -11,7 +11,7 @@ This module knows neither SQL nor any stage. An artifact that lies here counts a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +166,18 @@ class ArtifactStore(Protocol):
         Returns:
             One sentence a fault, naming scene and file; empty where all is well.
         """
+
+    def is_whole(self, manifest: ArtifactManifest) -> bool:
+        """Whether a manifest and all parts that it names are there, by name alone: cheap, and reads none of them."""
+
+    def withdraw(self, key: str, parts: Collection[str]) -> None:
+        """Takes parts and the artifact of that key, in this order, out of everybody's sight; what is gone already is.
+
+        Quick whatever they hold. They are removed for good by `clear`, or by the next `sweep`.
+        """
+
+    def clear(self) -> int:
+        """Removes what was withdrawn for good; returns how many things that were."""
 
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""

@@ -14,7 +14,7 @@ import contextlib
 import errno
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from storage.artifacts import admission, part_files
@@ -97,6 +97,28 @@ class ZarrStore:
         if manifest is None:
             raise NotFound(f"no artifact {key!r} is published in the store at {self.root}")
         return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+
+    def is_whole(self, manifest: ArtifactManifest) -> bool:
+        """Whether a manifest and all its parts are there; see `ArtifactStore.is_whole`."""
+        paths = (self.artifact_path(manifest.key), *(self.part_path(part.key) for part in manifest.parts))
+        return all(path.exists() for path in paths)
+
+    def withdraw(self, key: str, parts: Collection[str]) -> None:
+        """Renames parts and an artifact away; see `ArtifactStore.withdraw`."""
+        for path in (*map(self.part_path, sorted(parts)), self.artifact_path(key).parent):
+            while path.exists():
+                grave = self.root / "staging" / f".{secrets.token_hex(8)}"
+                grave.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(grave)
+
+    def clear(self) -> int:
+        """Removes what was withdrawn for good; see `ArtifactStore.clear`."""
+        folder = self.root / "staging"
+        graves = [path for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
+        for grave in graves:
+            shutil.rmtree(grave, ignore_errors=True)
+        return len(graves)
 
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""

@@ -126,8 +126,10 @@ def request_cancel(db: Database, experiment_id: str) -> Experiment:
         return _read(row, dict(Counter(run.state for run in runs)))
 
 
-def retry(db: Database, experiment_id: str) -> Experiment:
+def retry(db: Database, experiment_id: str, *, anew: bool = False) -> Experiment:
     """Queues its runs again that failed or were cancelled, each as a new attempt of the same run.
+
+    With `anew`, these begin from nothing and not from their last checkpoints.
 
     Raises:
         NotFound: there is none of that id.
@@ -140,7 +142,7 @@ def retry(db: Database, experiment_id: str) -> Experiment:
         ended = [run for run in runs if run.state in RETRIABLE]
         if not ended:
             raise IllegalMove(f"the experiment {experiment_id} has no run that failed or was cancelled")
-        queue_again(session, ended)
+        queue_again(session, ended, anew=anew)
         return _read(row, dict(Counter(run.state for run in runs)))
 
 

@@ -6,13 +6,13 @@ writes nothing. Time is the database's own. Knows the tables; not what a stage d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
 
-from storage.errors import NotFound
+from storage.errors import NotFound, PartGone
 from storage.records import artifacts, evaluations, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
@@ -171,13 +171,25 @@ def append_metrics(db: Database, token: str, points: Sequence[tuple[str, int, fl
         metrics.append(session, row.id, points)
 
 
-def record_artifact(db: Database, token: str, artifact: ArtifactRow) -> None:
+def record_artifact(
+    db: Database, token: str, artifact: ArtifactRow, is_whole: Callable[[], bool] = lambda: True
+) -> None:
     """Makes an artifact visible; a key that is known already is left as it is.
+
+    Args:
+        db: the database.
+        token: the attempt's token.
+        artifact: its row.
+        is_whole: looks whether the store has all of it. It is asked under the lock under which parts are withdrawn
+            (`withdrawals`): what has its row has its parts.
 
     Raises:
         LeaseLost: the token no longer holds the run.
+        PartGone: the store has not all of it any more.
     """
     with holding(db, token) as (session, row, _):
+        if not is_whole():
+            raise PartGone(f"a part of the artifact {artifact.key} was deleted while the run counted on it")
         artifacts.insert(session, row.id, artifact)
 
 

@@ -12,13 +12,13 @@ from storage.records.database import Database
 from storage.records.planning import INPUT_FAILED
 from storage.records.runs import Run, move, read_row, row_of
 from storage.records.states import RETRIABLE, check_retry
-from storage.records.tables import RunInputRow, RunRow
+from storage.records.tables import RemovalRow, RunInputRow, RunRow
 
 
-def retry(db: Database, run_id: str) -> Run:
+def retry(db: Database, run_id: str, *, anew: bool = False) -> Run:
     """Queues a run again, and with it the runs that were given up because of it.
 
-    Its next attempt goes on from the last checkpoint, where the stage keeps any.
+    Its next attempt goes on from the last checkpoint, where the stage keeps any; with `anew`, from nothing.
 
     Raises:
         NotFound: there is none of that id.
@@ -26,11 +26,11 @@ def retry(db: Database, run_id: str) -> Run:
     """
     with db.write() as session:
         row = row_of(session, run_id, lock=True)
-        queue_again(session, [row])
+        queue_again(session, [row], anew=anew)
         return read_row(row)
 
 
-def queue_again(session: Session, rows: Sequence[RunRow]) -> None:
+def queue_again(session: Session, rows: Sequence[RunRow], *, anew: bool = False) -> None:
     """Queues runs again within an ordered write transaction, and the runs that were given up because of them.
 
     Raises:
@@ -39,17 +39,37 @@ def queue_again(session: Session, rows: Sequence[RunRow]) -> None:
     asked = {row.id for row in rows}
     for row in rows:
         check_retry(row.id, row.state)  # type: ignore[arg-type]
+        _check_can_begin(session, row)
         source = _failed_source(session, row, asked)
         if source is not None:
             along = ", which takes this one along" if row.reason_code == INPUT_FAILED else ", then this one"
             raise IllegalMove(
                 f"the run {row.id} reads the run {source.id}, which is {source.state}; retry that one{along}"
             )
-    every = {row.id: row for row in (*rows, *_given_up_with(session, asked))}
+    along = [row for row in _given_up_with(session, asked) if session.get(RemovalRow, ("run", row.id)) is None]
+    every = {row.id: row for row in (*rows, *along)}
     for run_id in sorted(every):
         row = every[run_id]
+        if anew and run_id in asked:
+            row.anew_after = row.attempt
         move(session, row, "queued", f"retried after attempt {row.attempt}" if row.attempt else "retried", again=True)
     session.flush()
+
+
+def _check_can_begin(session: Session, row: RunRow) -> None:
+    """Checks that neither the run nor what it reads was deleted.
+
+    Raises:
+        IllegalMove: it was, or is being.
+    """
+    if session.get(RemovalRow, ("run", row.id)) is not None:
+        raise IllegalMove(f"the run {row.id} is being deleted")
+    lost = next((i.port for i in row.inputs if i.source_run_id is None and i.artifact_key is None), None)
+    if lost is not None:
+        raise IllegalMove(
+            f"the run {row.id} has no input {lost!r} any more: the run that would have given it was deleted; submit it"
+            " again with another one"
+        )
 
 
 def _failed_source(session: Session, row: RunRow, asked: Collection[str]) -> RunRow | None:

@@ -14,7 +14,7 @@ from storage import keys
 from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
 from storage.records.database import now
 from storage.records.idempotency import Once
-from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RunInputRow, RunRow, RunTagRow
+from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RemovalRow, RunInputRow, RunRow, RunTagRow
 from storage.specs import stages
 from storage.specs.label_sets import OF_CLASSES, check_plan_label_sets
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
@@ -160,6 +160,8 @@ def _from_existing(
     if source is None:
         names = ", ".join(ids)
         raise NotFound(f"{where}: {ref.run!r} is neither a run of this request ({names}) nor the id of an existing one")
+    if session.get(RemovalRow, ("run", ref.run)) is not None:
+        raise IllegalMove(f"{where}: the run {ref.run} is being deleted")
     kinds = stages.STAGES[source.stage].outputs if source.stage in stages.STAGES else {}
     if ref.output not in kinds:
         raise SpecInvalid(f"{where}: {ref.run!r} has no output {ref.output!r}; it has: {', '.join(kinds)}")

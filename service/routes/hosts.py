@@ -1,0 +1,42 @@
+"""Worker hosts: who runs runs; admins pause, resume and drain them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi import Path as PathParameter
+
+from service import examples, problems
+from service.access import only_admins
+from service.dependencies import TheDatabase
+from service.schemas import Host, HostPage
+from storage.records import hosts
+
+router = APIRouter(prefix="/hosts", tags=["hosts"], responses=problems.RESPONSES)
+
+HostId = Annotated[str, PathParameter(description="A host's id.", examples=[examples.HOST["id"]])]
+
+
+@router.get("", summary="Worker hosts")
+def list_hosts(db: TheDatabase) -> HostPage:
+    """Who runs runs: slots, GPUs, memory, last heartbeat, and what all its processes hold in memory."""
+    return HostPage(items=[Host.model_validate(host) for host in hosts.list_hosts(db)])
+
+
+@router.post("/{host_id}/pause", summary="Pause a host", dependencies=[Depends(only_admins)])
+def pause(host_id: HostId, db: TheDatabase) -> Host:
+    """It claims nothing more; what it runs goes on. For admins. 409: it has ended."""
+    return Host.model_validate(hosts.set_mode(db, host_id, "paused"))
+
+
+@router.post("/{host_id}/resume", summary="Let a host go on", dependencies=[Depends(only_admins)])
+def resume(host_id: HostId, db: TheDatabase) -> Host:
+    """It claims runs again, whether it was paused or draining. For admins. 409: it has ended."""
+    return Host.model_validate(hosts.set_mode(db, host_id, "active"))
+
+
+@router.post("/{host_id}/drain", summary="Drain a host", dependencies=[Depends(only_admins)])
+def drain(host_id: HostId, db: TheDatabase) -> Host:
+    """It claims nothing more, and its process ends once its runs have ended. For admins. 409: it has ended."""
+    return Host.model_validate(hosts.set_mode(db, host_id, "draining"))

@@ -1,0 +1,182 @@
+"""Artifacts that go with their last run: which do, and how their files leave the store. Knows the tables and the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from storage.artifacts.store import ArtifactManifest, ArtifactStore
+from storage.errors import StoreError
+from storage.records.database import Database
+from storage.records.tables import ArtifactTableRow, RemovalRow, RunInputRow, RunOutputRow
+from storage.specs.spec import ArtifactKind
+
+_NAMED = 3
+"""Most users of an artifact that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An artifact that stays, and why."""
+
+    key: str
+    kind: ArtifactKind
+    num_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An artifact that goes."""
+
+    key: str
+    kind: ArtifactKind
+    num_parts: int
+    """Parts that go with it."""
+    num_bytes: int
+    """What these hold."""
+    shared_parts: int
+    """Parts that stay, for other artifacts hold them too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of the artifacts of some runs."""
+
+    removed: Mapping[str, ArtifactKind]
+    """Keys of those that no other run uses."""
+    kept: tuple[Kept, ...]
+
+
+@dataclass(slots=True)
+class _Sharing:
+    """Which parts published artifacts hold; their manifests are read once."""
+
+    store: ArtifactStore
+    parts: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Artifact's key -> its parts' keys."""
+    unread: set[str] = field(default_factory=set)
+    """Artifacts whose manifests cannot be read: nobody knows what they hold."""
+    told_of: set[str] = field(default_factory=set)
+
+    def look(self, session: Session, kind: str) -> None:
+        """Reads the manifests of a kind that were not read yet: a part is of one kind."""
+        for key in session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)):
+            if key not in self.parts and key not in self.unread:
+                try:
+                    manifest = self.store.manifest(key)
+                except StoreError:
+                    manifest = None
+                if manifest is None:
+                    self.unread.add(key)
+                else:
+                    self.parts[key] = frozenset(part.key for part in manifest.parts)
+
+    def own_parts(self, manifest: ArtifactManifest, gone: Collection[str]) -> set[str]:
+        """Keys of the parts that no artifact but those in `gone` holds.
+
+        Empty where a manifest of the kind cannot be read: what it holds must stay.
+        """
+        if not self.unread <= set(gone):
+            return set()
+        others: set[str] = set().union(*(parts for key, parts in self.parts.items() if key not in gone))
+        return {part.key for part in manifest.parts} - others
+
+    def told(self, manifest: ArtifactManifest, gone: Collection[str]) -> Removed:
+        """What of an artifact goes, where the artifacts `gone` count no more; each part is told of once."""
+        own = self.own_parts(manifest, gone)
+        new = {part.key: part.num_bytes for part in manifest.parts if part.key in own - self.told_of}
+        self.told_of |= own
+        shared = len({part.key for part in manifest.parts} - own)
+        return Removed(manifest.key, manifest.kind, len(new), sum(new.values()), shared)
+
+
+def fate(session: Session, ids: Sequence[str]) -> Fate:
+    """What becomes of the artifacts that some runs gave, or computed and did not live to give."""
+    given = select(RunOutputRow.artifact_key).where(RunOutputRow.run_id.in_(ids))
+    computed = select(ArtifactTableRow.key).where(ArtifactTableRow.run_id.in_(ids))
+    keys = sorted({*session.scalars(given), *session.scalars(computed)})
+    rows = {row.key: row for row in session.scalars(select(ArtifactTableRow).where(ArtifactTableRow.key.in_(keys)))}
+    users = _users(session, keys, ids)
+    kept = tuple(
+        Kept(key, _kind(rows[key].kind), rows[key].num_bytes, users[key]) for key in keys if key in users and key in rows
+    )
+    return Fate({key: _kind(rows[key].kind) for key in keys if key not in users and key in rows}, kept)
+
+
+def foreseen(db: Database, store: ArtifactStore, what: Fate) -> tuple[tuple[Removed, ...], tuple[Kept, ...]]:
+    """What would go and what would stay, without touching anything."""
+    sharing = _Sharing(store)
+    found = []
+    with db.read() as session:
+        for kind in sorted(set(what.removed.values())):
+            sharing.look(session, kind)
+    for key, kind in what.removed.items():
+        manifest = _manifest(store, key)
+        found.append(Removed(key, kind, 0, 0, 0) if manifest is None else sharing.told(manifest, what.removed))
+    return tuple(found), what.kept
+
+
+def withdraw_all(db: Database, store: ArtifactStore) -> list[Removed]:
+    """Takes the files of all marked artifacts out of the store and their marks away.
+
+    One that was computed and recorded anew since it was marked stays.
+    """
+    with db.read() as session:
+        marked = sorted(session.scalars(select(RemovalRow.id).where(RemovalRow.what == "artifact")))
+    sharing = _Sharing(store)
+    return [one for key in marked if (one := _withdraw(db, store, key, sharing)) is not None]
+
+
+def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -> Removed | None:
+    """Withdraws one artifact; None where nothing of it was there, or it is wanted again."""
+    manifest = _manifest(store, key)
+    if manifest is not None:
+        with db.read() as session:
+            sharing.look(session, manifest.kind)  # the slow part, before anybody has to wait for it
+    with db.write() as session:
+        session.execute(delete(RemovalRow).where(RemovalRow.what == "artifact", RemovalRow.id == key))
+        if session.get(ArtifactTableRow, key) is not None:
+            return None
+        if manifest is None:
+            store.withdraw(key, ())
+            return None
+        sharing.look(session, manifest.kind)
+        store.withdraw(key, sharing.own_parts(manifest, (key,)))
+        return sharing.told(manifest, (key,))
+
+
+def _manifest(store: ArtifactStore, key: str) -> ArtifactManifest | None:
+    """An artifact's manifest; None where it is gone or cannot be read."""
+    try:
+        return store.manifest(key)
+    except StoreError:
+        return None
+
+
+def _users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -> dict[str, str]:
+    """Artifact's key -> which other runs use it, in words; keys that none uses are left out."""
+    found: dict[str, list[str]] = defaultdict(list)
+    tables: Iterable[tuple[str, type[RunOutputRow] | type[RunInputRow]]] = (
+        ("an output of", RunOutputRow), ("an input of", RunInputRow),
+    )  # fmt: skip
+    for words, table in tables:
+        query = select(table.artifact_key, table.run_id).where(
+            table.artifact_key.in_(keys), table.run_id.not_in(apart_from)
+        )
+        for key, run_id in session.execute(query.order_by(table.run_id)):
+            if key is not None:
+                found[key].append(f"{words} the run {run_id}")
+    return {
+        key: ", ".join(uses[:_NAMED]) + (f" and {len(uses) - _NAMED} more" if len(uses) > _NAMED else "")
+        for key, uses in found.items()
+    }
+
+
+def _kind(kind: str) -> ArtifactKind:
+    """A kind as the table has it, typed."""
+    return kind  # type: ignore[return-value]
