@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,13 +17,28 @@ from service.feed import Feed
 from service.guard import Guard
 from service.measures import Measures
 from service.rate import Rate
-from service.routes import catalogue, datasets, experiments, features, health, hosts, runs, streams, tokens
+from service.routes import (
+    catalogue,
+    datasets,
+    experiments,
+    features,
+    health,
+    hosts,
+    removals,
+    reruns,
+    runs,
+    streams,
+    tokens,
+)
 from service.scheduler import loop
 from storage.artifacts import choose
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, VlglabError
 from storage.records import access_tokens
 from storage.records.database import Database
+from storage.records.removals import Remover
 from storage.settings import Settings, is_loopback
+
+log = logging.getLogger("vlglab.service")
 
 API = "/api/v1"
 """Prefix of every route but the probes."""
@@ -65,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
-    for module in (experiments, runs, streams, datasets, features, catalogue, tokens, hosts, health):
+    for module in (experiments, runs, reruns, removals, streams, datasets, features, catalogue, tokens, hosts, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -96,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tasks = (
         asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),
         asyncio.create_task(parts.feed.run(stopping), name="feed"),
+        asyncio.create_task(asyncio.to_thread(_finish_removals, parts), name="removals"),
     )
     try:
         yield
@@ -103,6 +120,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.set()
         await asyncio.gather(*tasks)
         parts.db.close()
+
+
+def _finish_removals(parts: Parts) -> None:
+    """Deletes to the end what an earlier service had begun to delete and did not live to."""
+    try:
+        if number := Remover(parts.db, parts.store, parts.settings.store_path).finish_all():
+            log.info("deleted %d runs and experiments to the end that an earlier service had begun to", number)
+            parts.store.clear()
+    except (VlglabError, OSError) as error:
+        log.warning("what an earlier service had begun to delete is not deleted yet: %s", error)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

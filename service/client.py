@@ -16,7 +16,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from service import schemas
-from service.connection import API, DEFAULT_URL, Connection, problem
+from service.acting import Acting
+from service.connection import API, DEFAULT_URL, problem
 from storage import errors
 
 __all__ = ["DEFAULT_URL", "Client"]
@@ -27,7 +28,7 @@ _RECONNECT_S = 0.5
 """Seconds before a stream of events that was lost is asked for again."""
 
 
-class Client(Connection):
+class Client(Acting):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
@@ -140,13 +141,13 @@ class Client(Connection):
         """Asks every run of an experiment that has not ended to stop."""
         return self._post(f"/experiments/{experiment_id}/cancel", schemas.Experiment)
 
-    def retry_experiment(self, experiment_id: str) -> schemas.Experiment:
-        """Queues an experiment's runs again that failed or were cancelled.
+    def retry_experiment(self, experiment_id: str, *, anew: bool = False) -> schemas.Experiment:
+        """Queues an experiment's runs again that failed or were cancelled; `anew`: not from their last checkpoints.
 
         Raises:
             IllegalMove: none did, and none was.
         """
-        return self._post(f"/experiments/{experiment_id}/retry", schemas.Experiment)
+        return self._post(f"/experiments/{experiment_id}/retry", schemas.Experiment, params=_anew(anew))
 
     def experiment_evaluations(self, experiment_id: str) -> Sequence[schemas.Evaluation]:
         """What an experiment's predictions scored."""
@@ -185,13 +186,15 @@ class Client(Connection):
         """
         return self._post(f"/runs/{run_id}/cancel", schemas.Run)
 
-    def retry_run(self, run_id: str) -> schemas.Run:
+    def retry_run(self, run_id: str, *, anew: bool = False) -> schemas.Run:
         """Queues a run again that failed or was cancelled, and the runs that were given up because of it.
+
+        It goes on from its last checkpoint, or with `anew` from nothing.
 
         Raises:
             IllegalMove: it has not failed and was not cancelled, or it was given up because of another run.
         """
-        return self._post(f"/runs/{run_id}/retry", schemas.Run)
+        return self._post(f"/runs/{run_id}/retry", schemas.Run, params=_anew(anew))
 
     def logs(self, run_id: str, *, attempt: int | None = None, offset: int = 0) -> tuple[str, int]:
         """A run's log from byte `offset` on, and the offset to ask from next; attempt None is the last one."""
@@ -275,3 +278,8 @@ class Client(Connection):
             NotFound: none of that key is published.
         """
         return self._get(f"/artifacts/{key}", schemas.ArtifactDetail)
+
+
+def _anew(anew: bool) -> dict[str, str | None]:
+    """The parameter of a retry."""
+    return {"anew": "true" if anew else None}

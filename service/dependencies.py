@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
 
+from service import examples
 from service.feed import Feed
 from service.measures import Measures
 from service.rate import Rate
+from service.schemas import DryRun as Plan
 from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
 from storage.settings import Settings
@@ -78,9 +80,19 @@ def again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "description": "A request with this Idempotency-Key made it before."}}
 
 
+def again_or_plan(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The same for a route that also answers dry runs."""
+    content = {"application/json": {"example": examples.DRY_RUN}}
+    said = "A request with this Idempotency-Key made it before; or a dry run's plan."
+    return {200: {"model": model | Plan, "description": said, "content": content}}
+
+
 Anew = Annotated[
     bool,
-    Query(description="Begin anew and not from the last checkpoint; scenes that are written stay, for they are checked."),
+    Query(
+        description="Begin anew and not from the last checkpoint; scenes that are written stay, for they are checked."
+    ),
 ]
+DryRun = Annotated[bool, Query(description="Only tell what would be computed and what it would take; 200, a plan.")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of a page.")]

@@ -225,4 +225,29 @@ STAGE: Example = {
     "uses_gpu": True,
     "spec_schema": {"type": "object", "title": "Predict"},
 }
+PLANNED_WORK: Example = {
+    "name": "distill",
+    "stage": "distill",
+    "dataset": None,
+    "outlook": "compute",
+    "why": "not published yet",
+    "outputs": {"network": _NETWORK},
+    "estimate": {"seconds": 151.5, "num_bytes": 43000000, "past_runs": 7, "alike": "spec"},
+}
+DRY_RUN: Example = {
+    "runs": [PLANNED_WORK],
+    "num_to_compute": 1,
+    "seconds": 151.5,
+    "num_bytes": 43000000,
+    "num_without_estimate": 0,
+}
+RERUN_REQUEST: Example = {"changes": {"training.optimiser.epochs": 8, "voxel_m": 0.04}, "tags": ["finer"]}
+REMOVAL: Example = {
+    "dry_run": False,
+    "experiment": None,
+    "runs": [_RUN],
+    "removed": [{"key": _NETWORK, "kind": "checkpoint", "num_parts": 1, "num_bytes": 43000000, "shared_parts": 0}],
+    "kept": [{"key": _KEY, "kind": "labels", "num_bytes": 90000, "why": "an input of the run r0199f2a4c0dd2b3c"}],
+    "num_bytes": 43000000,
+}
 LOG = "2026-01-31 12:00:00 INFO vlglab.run: epoch 3 of 4\n"

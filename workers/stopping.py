@@ -1,7 +1,7 @@
 """Runs that somebody cancelled end in time: asked by their heartbeat, then by SIGTERM, then by SIGKILL.
 
-A process that works hears of it by its heartbeat and stops by itself. This is for those that do not: stuck in a call, without
-a heartbeat, deaf to signals, or left by a host that died. Knows neither stages nor what a run writes.
+A process that works hears of it by its heartbeat and stops by itself. This is for those that do not: stuck in a call,
+without a heartbeat, deaf to signals, or left by a host that died. Knows neither stages nor what a run writes.
 """
 
 from __future__ import annotations

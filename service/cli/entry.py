@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import datasets, experiments, runs, server, tokens
+from service.cli import datasets, experiments, hosts, runs, server, tokens
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.tables import tables
@@ -26,6 +26,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.features_app, name="features")
+app.add_typer(hosts.app, name="hosts")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(server.database_app, name="db")
 app.command("serve")(server.serve)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from service import schemas
-from service.cli import run_table, scores
+from service.cli import deleting, plan_table, run_table, scores
 from service.cli.console import Shell, assignments, first, plain_table, shell, show_json, show_pairs
 from service.cli.datasets import Json, Limit
 from service.cli.watching import follow
@@ -39,7 +39,13 @@ def submit(
     once: Annotated[
         str | None, typer.Option(help="A name of this submission: given again, nothing is submitted.")
     ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each run whose stage uses one.")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for each run.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow its runs until they have ended.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be computed, and what it takes.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Submits an experiment and prints its id."""
     body = schemas.ExperimentRequest(
@@ -53,10 +59,22 @@ def submit(
         tags=tag or [],
         notes=notes,
         time_limit_s=time_limit,
+        gpus=gpus,
+        memory_gb=memory_gb,
     )
     at = shell(ctx)
+    if dry_run:
+        plan = at.client.plan(body)
+        if as_json:
+            show_json(plan)
+        else:
+            plan_table.show(at.out, plan)
+        return
     made = at.client.submit(body, idempotency_key=once)
-    at.out.print(made.id, highlight=False)
+    if as_json:
+        show_json(made)
+    else:
+        at.out.print(made.id, highlight=False)
     if watch:
         raise typer.Exit(_watch(at, made.id))
 
@@ -111,13 +129,30 @@ def cancel(ctx: typer.Context, experiment: ExperimentId) -> None:
 
 
 @app.command("retry")
-def retry(ctx: typer.Context, experiment: ExperimentId) -> None:
+def retry(
+    ctx: typer.Context,
+    experiment: ExperimentId,
+    anew: Annotated[bool, typer.Option("--anew", help="Begin from nothing and not from the last checkpoints.")] = False,
+) -> None:
     """Queues the experiment's runs again that failed or were cancelled; what has succeeded stays."""
-    found = shell(ctx).client.retry_experiment(experiment)
+    found = shell(ctx).client.retry_experiment(experiment, anew=anew)
     at = f"vlglab experiments watch {found.id}"
     shell(ctx).out.print(
         f"the runs of {found.id} that had ended badly wait again; follow them with `{at}`", markup=False
     )
+
+
+@app.command("delete")
+def delete(
+    ctx: typer.Context,
+    experiment: ExperimentId,
+    yes: deleting.Yes = False,
+    dry_run: deleting.DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Deletes an experiment whose runs have ended, with them and the artifacts that nothing else uses, after asking."""
+    call = shell(ctx).client.delete_experiment
+    deleting.delete(ctx, call, experiment, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def runs_of(client: Client, experiment_id: str) -> list[schemas.Run]:

@@ -1,4 +1,5 @@
 """The watch over the worker host beside the service: one is started where none lives, and another when it dies.
+A host that was told to drain is not followed by another.
 
 Knows processes and pauses, and nothing of what a host does. Imports no worker.
 """
@@ -10,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from service.cli.host_process import EarlierHost, HostProcess, living_host
+from service.cli.host_process import EarlierHost, HostProcess, living_host, was_drained
 from storage.errors import VlglabError
 from storage.settings import Settings
 
@@ -34,6 +35,8 @@ class HostKeeper:
     first_pause_s: float = FIRST_PAUSE_S
     _own: HostProcess | None = None
     """The last host that was started here; None where one of an earlier service works on."""
+    _drained: bool = False
+    """Somebody told the host to end: no other is started in its place."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -58,7 +61,7 @@ class HostKeeper:
                 said = self._watch_one()
             except (VlglabError, OSError) as error:
                 said = f"no worker host could be started ({error})"
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._drained:
                 return
             lived_s = time.monotonic() - began
             pause_s = next_pause(pause_s, lived_s, first_s=self.first_pause_s)
@@ -77,6 +80,10 @@ class HostKeeper:
         while not host.ended():
             if self._stopping.wait(LOOK_S):
                 return ""
+        self._drained = was_drained(self.config, host.pid)
+        if self._drained:
+            log.info("the worker host (process %d) is drained; the next start of the service starts another", host.pid)
+            return ""
         return f"the worker host (process {host.pid}) has ended, {host.last_words()},"
 
 

@@ -124,6 +124,21 @@ def living_host(config: Settings) -> EarlierHost | None:
     return None
 
 
+def was_drained(config: Settings, pid: int) -> bool:
+    """Whether the host of this process on this machine was told to drain, and has.
+
+    Raises:
+        DatabaseError: the database cannot be used.
+    """
+    db = Database.open(config.resolved_database_url)
+    try:
+        here = socket.gethostname()
+        row = next((host for host in hosts.list_hosts(db) if host.name == here and host.pid == pid), None)
+        return row is not None and row.mode == "draining" and row.retired_at is not None
+    finally:
+        db.close()
+
+
 def _worker(pid: int) -> psutil.Process | None:
     """The process of that id if it is one of `python -m workers`, else None: ids are given again."""
     try:

@@ -157,7 +157,7 @@ def _amount(run: Run) -> str:
     """`done/total unit`, and what the run says of itself while it works."""
     progress = run.progress
     if progress is None:
-        return ""
+        return f"waits for {run.waiting_for}" if run.waiting_for else ""
     counted = ""
     if progress.total is not None:
         counted = f"{progress.done or 0:g}/{progress.total:g} {progress.unit}".rstrip()

@@ -1,4 +1,4 @@
-"""`vlglab runs`: single runs, listed, followed, read and cancelled."""
+"""`vlglab runs`: single runs, listed, followed, read, cancelled, run again and deleted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from service.cli import pictures, run_table
-from service.cli.console import first, shell, show_json, show_pairs
+from service import schemas
+from service.cli import deleting, pictures, run_table
+from service.cli.console import assignments, first, shell, show_json, show_pairs
 from service.cli.datasets import Json, Limit
 from service.cli.watching import POLL_S, follow
 
@@ -51,6 +52,7 @@ def show(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     document = found.model_dump(mode="json")
     taken = run_table.duration(run_table.seconds(found, run_table.utc_now()))
     shown = ["id", "experiment_id", "name", "stage", "dataset", "owner", "tags", "notes", "time_limit_s"]
+    shown += ["gpus", "memory_gb", "rerun_of", "waiting_for"]
     shown += ["state", "reason_code", "reason", "scene", "attempt"]
     shown += ["progress", "host", "device", "code", "environment", "key", "spec", "inputs", "outputs"]
     pairs = [(name.removesuffix("_id"), document.get(name)) for name in shown]
@@ -102,9 +104,44 @@ def cancel(ctx: typer.Context, run: RunId) -> None:
 
 
 @app.command("retry")
-def retry(ctx: typer.Context, run: RunId) -> None:
+def retry(
+    ctx: typer.Context,
+    run: RunId,
+    anew: Annotated[bool, typer.Option("--anew", help="Begin from nothing and not from the last checkpoint.")] = False,
+) -> None:
     """Queues a run again that failed or was cancelled, with the runs that were given up because of it."""
-    found = shell(ctx).client.retry_run(run)
+    found = shell(ctx).client.retry_run(run, anew=anew)
     shell(ctx).out.print(
         f"{found.id} waits again; follow it with `vlglab runs watch {found.id}`", markup=False, highlight=False
     )
+
+
+@app.command("rerun")
+def rerun(
+    ctx: typer.Context,
+    run: RunId,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, such as voxel_m=0.04.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it shall be called; as the old one by default.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, in place of the old one's.")] = None,
+    once: Annotated[str | None, typer.Option(help="A name of this re-run: given again, nothing is submitted.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id."""
+    given = {"changes": assignments(change or [], "--set"), "name": name, "tags": tag}
+    body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
+    made = shell(ctx).client.rerun(run, body, idempotency_key=once)
+    if as_json:
+        show_json(made)
+    else:
+        shell(ctx).out.print(made.id, highlight=False)
+
+
+@app.command("delete")
+def delete(
+    ctx: typer.Context, run: RunId, yes: deleting.Yes = False, dry_run: deleting.DryRun = False, as_json: Json = False
+) -> None:
+    """Deletes a run that has ended, with the artifacts that nothing else uses, after asking."""
+    call = shell(ctx).client.delete_run
+    deleting.delete(ctx, call, run, yes=yes, dry_run=dry_run, as_json=as_json)

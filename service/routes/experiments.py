@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Anew, Cursor, IdempotencyKey, Limit, TheDatabase, again
+from service.dependencies import Anew, Cursor, DryRun, IdempotencyKey, Limit, TheDatabase, again_or_plan
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -20,11 +20,13 @@ from service.schemas import (
     ExperimentPage,
     ExperimentRequest,
     Run,
+    RunListRequest,
 )
 from storage.records import datasets, evaluations, experiments, runs
 from storage.records.database import Database
 from storage.records.experiments import Experiment as Record
 from storage.records.submissions import Submission
+from storage.specs.plans import PlannedRun
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], responses=problems.RESPONSES)
 
@@ -40,25 +42,45 @@ ExperimentBody = Annotated[
 ]
 
 
-@router.post("", status_code=201, summary="Submit an experiment", responses=again(ExperimentDetail))
+@router.post(
+    "",
+    status_code=201,
+    summary="Submit an experiment",
+    response_model=ExperimentDetail,
+    responses=again_or_plan(ExperimentDetail),
+)
 def submit(
-    body: ExperimentBody, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
-) -> ExperimentDetail:
+    body: ExperimentBody,
+    response: Response,
+    db: TheDatabase,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+    dry_run: DryRun = False,
+) -> ExperimentDetail | Response:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
+    if dry_run:
+        return run_routes.plan_response(plans.foreseen(db, caller, _planned(db, body)))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
         response.status_code = 200
         return _detail(db, experiments.get(db, known))
     request = body.model_dump(mode="json", exclude_unset=True)
     if isinstance(body, ExperimentRequest):
-        planned = plans.recipe_runs(body, datasets.get(db, body.dataset))
         name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
     else:
-        planned, name, recipe, preset = plans.planned_runs(body.runs), body.name, None, None
+        name, recipe, preset = body.name, None, None
+    planned = _planned(db, body)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
     made = experiments.create(db, name, recipe, preset, request, planned, submission)
     response.status_code = 201 if made.is_new else 200
     return _detail(db, made)
+
+
+def _planned(db: Database, body: ExperimentRequest | RunListRequest) -> list[PlannedRun]:
+    """The plan of an experiment."""
+    if isinstance(body, ExperimentRequest):
+        return plans.recipe_runs(body, datasets.get(db, body.dataset))
+    return plans.planned_runs(body.runs)
 
 
 @router.get("", summary="List experiments")
@@ -82,9 +104,7 @@ def cancel(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> E
 
 
 @router.post("/{experiment_id}/retry", summary="Retry an experiment")
-def retry(
-    experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller, anew: Anew = False
-) -> ExperimentDetail:
+def retry(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller, anew: Anew = False) -> ExperimentDetail:
     """Queues its runs that failed or were cancelled again; what has succeeded stays as it is."""
     caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
     return _detail(db, experiments.retry(db, experiment_id, anew=anew))

@@ -1,4 +1,4 @@
-"""Requests as plans: specs validated, recipes built, class names checked. Knows no route and writes nothing."""
+"""Requests as plans: specs validated, recipes built, class names checked, foreseen. Knows no route, writes nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from service.access import Caller
-from service.schemas import ExperimentRequest, InputRequest, RunListRequest, RunRequest, Wished
+from service.schemas import (
+    DryRun,
+    ExperimentRequest,
+    InputRequest,
+    PlannedWork,
+    RunListRequest,
+    RunRequest,
+    Wished,
+)
 from storage import words
 from storage.errors import SpecInvalid
 from storage.labels import label_set
+from storage.records import dry_runs
+from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.idempotency import Once
-from storage.records.submissions import Wishes
+from storage.records.submissions import Submission, Wishes
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 
@@ -57,12 +67,33 @@ def recipe_runs(request: ExperimentRequest, dataset: Dataset) -> list[PlannedRun
     return planned
 
 
-def once(caller: Caller, body: BaseModel, idempotency_key: str | None) -> Once | None:
-    """The request under its key; a field that is sent with its default is one that is not sent."""
+def once(caller: Caller, body: BaseModel, idempotency_key: str | None, of: str | None = None) -> Once | None:
+    """The request under its key; a field that is sent with its default is one that is not sent.
+
+    Args:
+        caller: who sends it.
+        body: what is asked for.
+        idempotency_key: the key; None where it was sent without one.
+        of: id of what the request's address names, where it does.
+    """
     if idempotency_key is None:
         return None
     request = body.model_dump(mode="json", exclude_defaults=True)
-    return Once(caller.name, idempotency_key, [type(body).__name__, request])
+    return Once(caller.name, idempotency_key, [type(body).__name__, request, *([of] if of else [])])
+
+
+def foreseen(db: Database, caller: Caller, planned: Sequence[PlannedRun]) -> DryRun:
+    """What a plan would compute and take; errors as when it is submitted."""
+    found = [PlannedWork.model_validate(one) for one in dry_runs.look(db, planned, Submission(caller.name))]
+    estimates = [one.estimate for one in found if one.estimate is not None]
+    to_compute = sum(one.outlook == "compute" for one in found)
+    return DryRun(
+        runs=found,
+        num_to_compute=to_compute,
+        seconds=sum(one.seconds for one in estimates),
+        num_bytes=sum(one.num_bytes for one in estimates),
+        num_without_estimate=to_compute - len(estimates),
+    )
 
 
 def wishes(

@@ -10,8 +10,19 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Anew, Cursor, IdempotencyKey, Limit, TheDatabase, TheSettings, TheStore, again
+from service.dependencies import (
+    Anew,
+    Cursor,
+    DryRun,
+    IdempotencyKey,
+    Limit,
+    TheDatabase,
+    TheSettings,
+    TheStore,
+    again_or_plan,
+)
 from service.routes import files, plans
+from service.schemas import DryRun as Plan
 from service.schemas import (
     Evaluation,
     EvaluationPage,
@@ -40,11 +51,18 @@ router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
 RunId = Annotated[str, PathParameter(description="A run's id.", examples=[examples.RUN["id"]])]
 
 
-@router.post("", status_code=201, summary="Create one run", responses=again(Run))
+@router.post("", status_code=201, summary="Create one run", response_model=Run, responses=again_or_plan(Run))
 def create_run(
-    body: RunRequest, response: Response, db: TheDatabase, caller: TheCaller, idempotency_key: IdempotencyKey = None
-) -> Run:
+    body: RunRequest,
+    response: Response,
+    db: TheDatabase,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+    dry_run: DryRun = False,
+) -> Run | Response:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
+    if dry_run:
+        return plan_response(plans.foreseen(db, caller, plans.planned_runs([body])))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
         response.status_code = 200
@@ -54,6 +72,11 @@ def create_run(
     made, is_new = runs.create_one(db, planned[0], submission)
     response.status_code = 201 if is_new else 200
     return Run.model_validate(made)
+
+
+def plan_response(found: Plan) -> Response:
+    """A dry run's answer, which is not what the route makes otherwise."""
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 def _filter(

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from service.schemas.access import NewToken, Token, TokenPage, TokenRequest, WhoAmI
+from service.schemas.acting import (
+    DryRun,
+    Estimate,
+    KeptArtifact,
+    PlannedWork,
+    Removal,
+    RemovedArtifact,
+    RerunRequest,
+)
 from service.schemas.pages import Page
 from service.schemas.requests import (
     RECIPE_TAG,
@@ -65,6 +74,8 @@ __all__ = [
     "Dataset",
     "DatasetPage",
     "DatasetRequest",
+    "DryRun",
+    "Estimate",
     "Evaluation",
     "EvaluationPage",
     "Event",
@@ -81,15 +92,20 @@ __all__ = [
     "Host",
     "HostPage",
     "InputRequest",
+    "KeptArtifact",
     "Metric",
     "MetricHistory",
     "NewToken",
     "Page",
     "Part",
+    "PlannedWork",
     "Progress",
     "Ready",
     "Recipe",
     "RecipePage",
+    "Removal",
+    "RemovedArtifact",
+    "RerunRequest",
     "Run",
     "RunInput",
     "RunListRequest",

@@ -16,8 +16,8 @@ def scratch_path(store_root: Path, run_id: str, anew_after: int) -> Path:
     Args:
         store_root: the store's directory.
         run_id: the run.
-        anew_after: number of the attempt after which it was to begin anew, 0 where it never was: attempts after it share
-            a folder of their own, which no earlier one can write to, however late.
+        anew_after: number of the attempt after which it was to begin anew, 0 where it never was: attempts after it
+            share a folder of their own, which no earlier one can write to, however late.
     """
     root = scratch_root(store_root, run_id)
     return root if anew_after == 0 else root / f"after-{anew_after:03d}"

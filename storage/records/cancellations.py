@@ -37,5 +37,5 @@ def unwanted(db: Database, machine: str, started: Collection[str]) -> Unwanted:
     )
     ended = select(AttemptRow.token).where(AttemptRow.token.in_(started), AttemptRow.state != "running")
     with db.read() as session:
-        cancelled = {token: run_id for token, run_id in session.execute(of_machine)}
+        cancelled = {str(token): str(run_id) for token, run_id in session.execute(of_machine)}
         return Unwanted(cancelled, frozenset(session.scalars(ended)) if started else frozenset())

@@ -72,9 +72,7 @@ class Room:
         return _whole(self.gpus, self.memory_gb)
 
 
-def register(
-    db: Database, name: str, pid: int, slots: int, gpus: Sequence[int], memory_gb: float | None = None
-) -> str:
+def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int], memory_gb: float | None = None) -> str:
     """Writes a host's row and returns its id; `memory_gb` as in `Host`."""
     with db.write() as session:
         moment = now(session)

@@ -71,9 +71,9 @@ class Remover:
             NotFound: there is none of that id.
             IllegalMove: it has not ended, or a run that has not ended waits for it.
         """
-        with self.db.read() as session:
-            begun = session.get(RemovalRow, ("run", run_id)) is not None
-            if not begun:
+        begun = is_begun(self.db, "run", run_id)
+        if not begun:
+            with self.db.read() as session:
                 row_of(session, run_id)
         done = self._remove([run_id], None, dry_run)
         if begun and not dry_run:
@@ -82,10 +82,12 @@ class Remover:
 
     def experiment(self, experiment_id: str, *, dry_run: bool = False) -> Removal:
         """Deletes an experiment with all its runs; arguments and errors as `run`."""
+        begun = is_begun(self.db, "experiment", experiment_id)
         with self.db.read() as session:
-            begun = session.get(RemovalRow, ("experiment", experiment_id)) is not None
             if not begun and session.get(ExperimentRow, experiment_id) is None:
-                raise NotFound(f"there is no experiment {experiment_id!r}; `vlglab experiments list` shows those there are")
+                raise NotFound(
+                    f"there is no experiment {experiment_id!r}; `vlglab experiments list` shows those there are"
+                )
             query = select(RunRow.id).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id)
             ids = list(session.scalars(query))
         done = self._remove(ids, experiment_id, dry_run)
@@ -113,7 +115,10 @@ class Remover:
             return Removal(tuple(ids), experiment_id, *withdrawals.foreseen(self.db, self.store, fate))
         with self.db.write() as session:
             _check(session, ids)
-            for what, id_ in [*(("run", id_) for id_ in ids), *([("experiment", experiment_id)] if experiment_id else [])]:
+            for what, id_ in [
+                *(("run", id_) for id_ in ids),
+                *([("experiment", experiment_id)] if experiment_id else []),
+            ]:
                 if session.get(RemovalRow, (what, id_)) is None:
                     session.add(RemovalRow(what=what, id=id_, at=now(session)))
         removed, kept = self._finish(ids)
@@ -162,6 +167,12 @@ class Remover:
             session.execute(delete(RemovalRow).where(*marked))
 
 
+def is_begun(db: Database, what: str, id_: str) -> bool:
+    """Whether somebody has begun to delete a "run" or an "experiment"."""
+    with db.read() as session:
+        return session.get(RemovalRow, (what, id_)) is not None
+
+
 def _check(session: Session, ids: Sequence[str]) -> None:
     """Checks that runs may be deleted: they have ended, and nobody else waits for what they would give.
 
@@ -203,7 +214,11 @@ def _owned() -> Iterator[Table]:
     """Tables whose rows are a run's own: they name it in `run_id` and cannot be without it."""
     for table in reversed(Base.metadata.sorted_tables):
         column = table.c.get("run_id")
-        if column is not None and not column.nullable and any(k.column.table.name == "runs" for k in column.foreign_keys):
+        if (
+            column is not None
+            and not column.nullable
+            and any(k.column.table.name == "runs" for k in column.foreign_keys)
+        ):
             yield table
 
 

@@ -46,8 +46,8 @@ def queue_again(session: Session, rows: Sequence[RunRow], *, anew: bool = False)
             raise IllegalMove(
                 f"the run {row.id} reads the run {source.id}, which is {source.state}; retry that one{along}"
             )
-    along = [row for row in _given_up_with(session, asked) if session.get(RemovalRow, ("run", row.id)) is None]
-    every = {row.id: row for row in (*rows, *along)}
+    taken_along = [row for row in _given_up_with(session, asked) if session.get(RemovalRow, ("run", row.id)) is None]
+    every = {row.id: row for row in (*rows, *taken_along)}
     for run_id in sorted(every):
         row = every[run_id]
         if anew and run_id in asked:

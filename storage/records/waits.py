@@ -66,7 +66,9 @@ def _machine(living: Sequence[Host], without_gpus: Needs, with_gpus: Needs) -> s
         return "a worker host: none lives (`python -m workers host` starts one)"
     able = [host for host in living if (with_gpus if host.gpus else without_gpus).within(host.whole)]
     if not able:
-        return f"a worker host with {_amount(with_gpus)}: none of the {len(living)} that live has that ({_most(living)})"
+        return (
+            f"a worker host with {_amount(with_gpus)}: none of the {len(living)} that live has that ({_most(living)})"
+        )
     active = [host for host in able if host.mode == "active"]
     if not active:
         modes = ", ".join(f"{host.id} on {host.name} is {host.mode}" for host in able[:5])

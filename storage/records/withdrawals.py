@@ -1,4 +1,4 @@
-"""Artifacts that go with their last run: which do, and how their files leave the store. Knows the tables and the store."""
+"""Artifacts that go with their last run: which do, and how their files leave the store. Knows tables and store."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def fate(session: Session, ids: Sequence[str]) -> Fate:
     rows = {row.key: row for row in session.scalars(select(ArtifactTableRow).where(ArtifactTableRow.key.in_(keys)))}
     users = _users(session, keys, ids)
     kept = tuple(
-        Kept(key, _kind(rows[key].kind), rows[key].num_bytes, users[key]) for key in keys if key in users and key in rows
+        Kept(key, _kind(rows[key].kind), rows[key].num_bytes, users[key])
+        for key in keys
+        if key in users and key in rows
     )
     return Fate({key: _kind(rows[key].kind) for key in keys if key not in users and key in rows}, kept)
 

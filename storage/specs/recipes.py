@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from storage.errors import SpecInvalid, UnknownName
-from storage.specs import presets, stages
+from storage.specs import changes, presets, stages
 from storage.specs.plans import OutputRef, PlannedRun, check_plan
 from storage.specs.presets import PRESETS, Request
 
@@ -238,13 +238,6 @@ def _overridden(runs: Sequence[PlannedRun], overrides: Mapping[str, Any]) -> lis
         name, _, field_path = path.partition(".")
         if name not in by_name:
             raise UnknownName.among("run in an override", name, by_name)
-        document = by_name[name].spec.model_dump(mode="json")
-        *parents, last = field_path.split(".")
-        place: Any = document
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place or last == "stage":
-            raise SpecInvalid(f"got the override {path!r}, but the stage {document['stage']!r} has no such field")
-        place[last] = value
-        by_name[name] = replace(by_name[name], spec=stages.parse(document))
+        spec = changes.applied(by_name[name].spec.model_dump(mode="json"), {field_path: value})
+        by_name[name] = replace(by_name[name], spec=spec)
     return list(by_name.values())

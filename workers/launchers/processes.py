@@ -111,7 +111,7 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 def _kill(session: int, others: Iterable[psutil.Process]) -> None:
-    """SIGKILL to a session that is known to be a run's, and to processes; one whose id was given again is left alone."""
+    """SIGKILL to a session that is known to be a run's, and to processes, but for those whose id was given again."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
     for process in others:

@@ -129,6 +129,7 @@ def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
 
 def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_asked_for(db: Database) -> None:
     plain = hosts.register(db, "plain", 1, 4, [])
+
     def ready(gpus: int | None) -> str:
         with db.write() as session:
             row = RunRow(

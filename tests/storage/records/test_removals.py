@@ -19,7 +19,19 @@ from storage.artifacts.scratch import scratch_path
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import IllegalMove, NotFound, PartGone
-from storage.records import artifacts, claims, events, experiments, hosts, leases, planning, removals, retries, runs, withdrawals
+from storage.records import (
+    artifacts,
+    claims,
+    events,
+    experiments,
+    hosts,
+    leases,
+    planning,
+    removals,
+    retries,
+    runs,
+    withdrawals,
+)
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database, now

@@ -62,7 +62,12 @@ def ended(process: RunProcess) -> None:
     [((3,), "3", "cuda:0"), ((0,), "0", "cuda:0"), ((), "", "cpu"), ((1, 3), "1,3", "cuda:0")],
 )
 def test_a_run_sees_its_own_gpus_and_no_other(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: tuple[int, ...], visible: str, device: str
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: tuple[int, ...],
+    visible: str,
+    device: str,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setenv("VLGLAB_DEVICE", "cuda:7")

@@ -1,0 +1,65 @@
+"""The client's calls that act: plans beforehand, re-runs, deletions, hosts. A part of `service.client.Client`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from service import schemas
+from service.connection import Connection
+
+DRY = {"dry_run": "true"}
+
+
+class Acting(Connection):
+    """Calls that act on runs, experiments and hosts, and what can be known of them beforehand."""
+
+    def plan(self, body: schemas.ExperimentRequest | schemas.RunListRequest) -> schemas.DryRun:
+        """What an experiment would compute and what it would take; nothing is submitted.
+
+        Raises:
+            UnknownName, SpecInvalid: as when it is submitted.
+        """
+        return self._post("/experiments", schemas.DryRun, body, params=DRY)
+
+    def plan_run(self, body: schemas.RunRequest) -> schemas.DryRun:
+        """The same for one run."""
+        return self._post("/runs", schemas.DryRun, body, params=DRY)
+
+    def rerun(self, run_id: str, body: schemas.RerunRequest, *, idempotency_key: str | None = None) -> schemas.Run:
+        """Queues a new run of an old one's spec with changes.
+
+        Raises:
+            SpecInvalid: a field that its stage does not have, or a value out of range.
+            NotFound: there is none of that id.
+        """
+        return self._post(f"/runs/{quote(run_id, safe='')}/rerun", schemas.Run, body, idempotency_key=idempotency_key)
+
+    def delete_run(self, run_id: str, *, dry_run: bool = False) -> schemas.Removal:
+        """Deletes a run that has ended, with what only it used; with `dry_run`, only tells what that would be.
+
+        Raises:
+            IllegalMove: it has not ended, or another run waits for it.
+            NotPermitted: it is somebody else's.
+        """
+        return self._delete(f"/runs/{quote(run_id, safe='')}", schemas.Removal, DRY if dry_run else None)
+
+    def delete_experiment(self, experiment_id: str, *, dry_run: bool = False) -> schemas.Removal:
+        """Deletes an experiment whose runs have ended, with them; the rest as `delete_run`."""
+        return self._delete(f"/experiments/{quote(experiment_id, safe='')}", schemas.Removal, DRY if dry_run else None)
+
+    def pause_host(self, host_id: str) -> schemas.Host:
+        """Tells a host to claim nothing more.
+
+        Raises:
+            NotPermitted: the client's token is no admin's.
+            IllegalMove: the host has ended.
+        """
+        return self._post(f"/hosts/{quote(host_id, safe='')}/pause", schemas.Host)
+
+    def resume_host(self, host_id: str) -> schemas.Host:
+        """Tells a host to claim runs again; errors as `pause_host`."""
+        return self._post(f"/hosts/{quote(host_id, safe='')}/resume", schemas.Host)
+
+    def drain_host(self, host_id: str) -> schemas.Host:
+        """Tells a host to claim nothing more and to end with its runs; errors as `pause_host`."""
+        return self._post(f"/hosts/{quote(host_id, safe='')}/drain", schemas.Host)

@@ -1,0 +1,67 @@
+"""`vlglab runs delete` and `vlglab experiments delete`: what would go is shown first, and then asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from service import schemas
+from service.cli.console import Shell, plain_table, shell, show_json
+from service.cli.run_table import size
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go and what would stay.")]
+
+Delete = Callable[..., schemas.Removal]
+
+
+def delete(ctx: typer.Context, call: Delete, which: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Deletes something, after showing what that means and asking.
+
+    Args:
+        ctx: the command's context.
+        call: the client's method: it takes the id and `dry_run`.
+        which: the id.
+        yes: do not ask.
+        dry_run: only show.
+        as_json: show what was done as JSON.
+    """
+    at = shell(ctx)
+    if dry_run or not yes:
+        foreseen = call(which, dry_run=True)
+        if dry_run and as_json:
+            show_json(foreseen)
+            return
+        _show(at, foreseen)
+        if dry_run:
+            return
+        typer.confirm(f"Delete {_runs(foreseen)}?", abort=True, err=True)
+    done = call(which)
+    if as_json:
+        show_json(done)
+    else:
+        said = (
+            f"deleted {_runs(done)} and {len(done.removed)} artifacts ({size(done.num_bytes)}); {len(done.kept)} stay"
+        )
+        at.out.print(said, markup=False, highlight=False)
+
+
+def _show(at: Shell, foreseen: schemas.Removal) -> None:
+    """What would go and what would stay."""
+    rows = [(one.key, one.kind, "goes", size(one.num_bytes), _shared(one)) for one in foreseen.removed]
+    rows += [(one.key, one.kind, "stays", size(one.num_bytes), one.why) for one in foreseen.kept]
+    if rows:
+        at.err.print(plain_table(("artifact", "kind", "", "size", ""), rows))
+
+
+def _shared(one: schemas.RemovedArtifact) -> str:
+    """What of an artifact stays for others."""
+    return f"{one.shared_parts} of its parts stay, which other artifacts hold too" if one.shared_parts else ""
+
+
+def _runs(what: schemas.Removal) -> str:
+    """What is deleted, in words."""
+    runs = f"{len(what.runs)} run{'s' * (len(what.runs) != 1)}"
+    return f"the experiment {what.experiment} with its {runs}" if what.experiment else f"the run {what.runs[0]}"
