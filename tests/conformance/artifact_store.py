@@ -347,3 +347,28 @@ class ArtifactStoreConformance:
         (fault,) = store.verify("beef01")
         assert "room.png" in fault
         assert "ab12" in fault
+
+    def test_what_is_withdrawn_is_gone_and_what_it_shares_stays(self, store: ArtifactStore) -> None:
+        one, two = put(store, "ab12", "room-1", embeddings(1)), put(store, "cd34", "room-2", embeddings(2))
+        small, large = artifact("5ma11", one), artifact("1a46e", one, two)
+        for manifest in (small, large):
+            store.publish(manifest, token=TOKEN)
+        assert store.is_whole(small) and store.is_whole(large)
+        store.withdraw("1a46e", ["cd34"])
+        assert (store.part("cd34"), store.entry("cd34"), store.manifest("1a46e")) == (None, None, None)
+        assert list(store.artifacts()) == ["5ma11"]
+        assert store.verify("5ma11") == []
+        assert store.is_whole(small) and not store.is_whole(large)
+        store.withdraw("1a46e", ["cd34"])
+        assert store.clear() == 2
+        assert store.clear() == 0
+        assert put(store, "cd34", "room-2", embeddings(2)) == two
+        store.publish(large, token=TOKEN)
+        assert store.is_whole(large)
+
+    def test_an_artifact_whose_part_was_withdrawn_is_not_published(self, store: ArtifactStore) -> None:
+        entry = put(store, "ab12", "room-1", embeddings())
+        store.withdraw("none", ["ab12"])
+        with pytest.raises(StoreCorrupt, match="publish the part first"):
+            store.publish(artifact("5ma11", entry), token=TOKEN)
+        assert store.manifest("5ma11") is None

@@ -16,6 +16,8 @@ import pytest
 from migrations.upgrade import upgrade
 from service.cli.host_keeper import HostKeeper
 from service.cli.host_process import HostProcess, living_host
+from storage.records import hosts
+from storage.records.database import Database
 from storage.settings import Settings
 
 
@@ -106,3 +108,19 @@ def test_the_end_of_the_watch_ends_its_host_only_when_asked(config: Settings) ->
     assert not found.ended()
     keeper.stop(end_host=True)
     assert found.ended()
+
+
+def test_a_host_that_was_drained_gets_no_follower(
+    config: Settings, keeper: HostKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.start()
+    eventually(lambda: living_host(config) is not None)
+    db = Database.open(config.resolved_database_url)
+    (host,) = hosts.list_hosts(db)
+    hosts.set_mode(db, host.id, "draining")
+    eventually(lambda: bool(said(caplog, r"is drained; the next start")))
+    assert hosts.list_hosts(db)[0].retired_at is not None
+    db.close()
+    keeper.stop(end_host=False)
+    assert len(said(caplog, r"started the worker host, process \d+")) == 1
+    assert children() == []
