@@ -19,7 +19,7 @@ log = logging.getLogger("vlglab.host")
 
 SIGNAL_AFTER_S = 1.5
 """Seconds that a cancelled run gets to stop by itself before it is sent SIGTERM."""
-KILL_AFTER_S = 3.5
+KILL_AFTER_S = 3.0
 """Seconds after which it is killed, its children included."""
 OVER_S = 15.0
 """Seconds that a process may go on after its attempt has ended, before it is killed."""

@@ -102,8 +102,8 @@ def test_a_dry_run_of_an_experiment_prints_a_table_and_submits_nothing() -> None
     assert "2 min 32 s" in lines[1] and "43.0 MB" in lines[1] and "7 of the same spec" in lines[1]
     assert "likely cached" in lines[2]
     assert lines[-1] == (
-        "2 of 2 runs to compute, one after another about 2 min 32 s, 43.0 MB; for 1 of them there is no past run to tell"
-        " from; nothing was submitted"
+        "2 of 2 runs to compute, one after another about 2 min 32 s, 43.0 MB; for 1 of them there is no past run to"
+        " tell from; nothing was submitted"
     )
     _, out, _ = vlglab(api, *asked, "--json")
     assert json.loads(out)["num_to_compute"] == 2

@@ -100,7 +100,10 @@ def test_a_failed_write_leaves_nothing(db: Database) -> None:
     class Stop(Exception):
         pass
 
-    statement = text("INSERT INTO hosts VALUES ('h1', 'a', 1, 1, '[]', :now, :now, NULL, 0, 0)")
+    statement = text(
+        "INSERT INTO hosts (id, name, pid, slots, gpus, registered_at, heartbeat_at, retired_at, rss_bytes,"
+        " peak_rss_bytes) VALUES ('h1', 'a', 1, 1, '[]', :now, :now, NULL, 0, 0)"
+    )
 
     def fail() -> None:
         with db.write() as session:
