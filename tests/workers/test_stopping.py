@@ -27,7 +27,7 @@ from tests.fixtures.moving_runs import make_ready
 from workers import host as hosting
 from workers import stopping
 from workers.host import Host
-from workers.launchers.processes import ProcessLauncher
+from workers.launchers.processes import MARK_VARIABLE, ProcessLauncher
 
 wait_until = partial(waiting.wait_until, within_s=60)
 
@@ -129,8 +129,9 @@ def test_a_run_that_a_dead_host_started_is_ended_by_the_next_one(
     assert claim is not None
     with log_path_of(settings, run_id).open("wb") as log:
         orphan = subprocess.Popen(
-            [sys.executable, "-m", "workers", "run", run_id], cwd=tmp_path, stdout=log, start_new_session=True
-        )
+            [sys.executable, "-m", "workers", "run", run_id], cwd=tmp_path, stdout=log, start_new_session=True,
+            env={**os.environ, MARK_VARIABLE: f"{run_id}/1"},
+        )  # fmt: skip
     reaper = threading.Thread(target=orphan.wait)
     reaper.start()
     family = children(settings, run_id)

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -19,6 +19,12 @@ from storage.settings import Settings
 
 TOKEN_VARIABLE = "VLGLAB_TOKEN"  # noqa: S105
 """How the fencing token travels: by the environment, never by the command line."""
+
+MARK_VARIABLE = "VLGLAB_ATTEMPT"
+"""RUN_ID/ATTEMPT, which all that a run starts inherits: so they are found in sessions of their own too."""
+
+PASSES = 3
+"""How often a run's processes are looked for while they are killed: they may start others meanwhile."""
 
 SPIN_COUNT = "30000"
 """How long OpenMP's threads wait awake for one another: sleeping at once costs a third of a training step, waiting
@@ -31,8 +37,6 @@ class RunProcess:
 
     claim: Claim
     process: subprocess.Popen[bytes]
-    _children: list[psutil.Process] = field(default_factory=list)
-    """What it had started when that was last looked at: children in sessions of their own are found by nothing else."""
 
     def ended(self) -> bool:
         """True once the process is gone; reaps it, and ends what it left behind.
@@ -40,7 +44,7 @@ class RunProcess:
         Its children are ended before it is reaped: until then nobody else is given its id.
         """
         if self.process.returncode is None and self._has_exited():
-            _kill(self.process.pid, self._children)
+            _kill(self.process.pid, mark_of(self.claim))
         return self.process.poll() is not None
 
     def outcome(self) -> str:
@@ -55,11 +59,11 @@ class RunProcess:
         """Resident memory of the process and its children."""
         try:
             parent = psutil.Process(self.process.pid)
-            self._children = parent.children(recursive=True)
+            family = [parent, *parent.children(recursive=True)]
         except psutil.Error:
             return 0
         total = 0
-        for member in (parent, *self._children):
+        for member in family:
             try:
                 total += int(member.memory_info().rss)
             except psutil.Error:
@@ -75,7 +79,7 @@ class RunProcess:
     def kill(self) -> None:
         """Ends the process and its children (SIGKILL to its session, and to those that left it)."""
         if not self.ended():
-            _kill(self.process.pid, [*self._children, *_children(self.process.pid)])
+            _kill(self.process.pid, mark_of(self.claim))
 
     def _has_exited(self) -> bool:
         """Whether the process has exited, without reaping it."""
@@ -90,6 +94,7 @@ class FoundProcess:
     """A run's process that a host which has died started."""
 
     process: psutil.Process
+    mark: str
 
     def terminate(self) -> None:
         """Asks the process to give its run back (SIGTERM)."""
@@ -99,24 +104,30 @@ class FoundProcess:
     def kill(self) -> None:
         """Ends the process and its children."""
         if self.process.is_running():
-            _kill(self.process.pid, _children(self.process.pid))
+            _kill(self.process.pid, self.mark)
 
 
-def _children(pid: int) -> list[psutil.Process]:
-    """All that a process has started and that still runs."""
-    try:
-        return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:
-        return []
+def mark_of(claim: Claim) -> str:
+    """What marks all processes of an attempt."""
+    return f"{claim.run_id}/{claim.attempt}"
 
 
-def _kill(session: int, others: Iterable[psutil.Process]) -> None:
-    """SIGKILL to a session that is known to be a run's, and to processes, but for those whose id was given again."""
+def _kill(session: int, mark: str) -> None:
+    """SIGKILL to a session that is known to be a run's, and to all processes with the run's mark."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
-    for process in others:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    for _ in range(PASSES):
+        for process in _marked(mark):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    """Living processes with a mark; those of other users cannot be looked at and are none of a run's."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK_VARIABLE) == mark:
+                yield process
 
 
 class ProcessLauncher:
@@ -136,6 +147,7 @@ class ProcessLauncher:
         environment = {
             **os.environ,
             TOKEN_VARIABLE: claim.token,
+            MARK_VARIABLE: mark_of(claim),
             "VLGLAB_DEVICE": "cuda:0" if claim.gpus else "cpu",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, claim.gpus)),
             "OMP_NUM_THREADS": threads,
@@ -158,7 +170,7 @@ class ProcessLauncher:
         for process in psutil.process_iter():
             try:
                 if process.cmdline()[-3:] == ["workers", "run", run_id] and os.getsid(process.pid) == process.pid:
-                    return FoundProcess(process)
+                    return FoundProcess(process, process.environ().get(MARK_VARIABLE, f"{run_id}/"))
             except (psutil.Error, OSError):
                 continue
         return None
