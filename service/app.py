@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from service import problems
-from service.access import admit
+from service.access import OPEN, admit
 from service.dependencies import Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -133,10 +133,13 @@ def _finish_removals(parts: Parts) -> None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The documentation, with the shape of every error."""
+    """The documentation, with the shape of every error, and what is answered without a token."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schema["components"]["schemas"].update(problem.pop("$defs", {}), Problem=problem)
+        for path in OPEN & schema["paths"].keys():
+            for operation in schema["paths"][path].values():
+                operation["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema

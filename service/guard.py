@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.measures import Measures
-from service.problems import BodyTooLarge, refused
+from service.problems import METHODS, BodyTooLarge, refused
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -21,9 +21,6 @@ HEADERS = {
 
 NOTHING_ELSE = "default-src 'none'; frame-ancestors 'none'"
 """Content-Security-Policy of every answer but the documentation's pages: no browser may load or run anything for it."""
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Counted by name; a client may send any word."""
 
 DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect"})
 
@@ -77,7 +74,7 @@ class Guard:
             await self._app(scope, again, careful)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
-            method = scope["method"] if scope["method"] in METHODS else "(other)"
+            method = scope["method"] if scope["method"] in METHODS else "(other)"  # a client may send any word
             self._measures.answered(method, route, status, time.perf_counter() - began)
 
     async def _body(self, scope: Scope, receive: Receive) -> Message | None:

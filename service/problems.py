@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service import examples
 from service.schemas import RECIPE_TAG, RUNS_TAG
@@ -24,6 +25,9 @@ from storage.errors import InvalidInput, VlglabError
 MEDIA_TYPE = "application/problem+json"
 
 log = logging.getLogger("vlglab.service")
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Every method that a route may have."""
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
@@ -150,7 +154,20 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     detail = f"{request.method} {request.url.path}: {error.detail}; /docs lists what there is"
     reply = answer(request, error.status_code, code, HTTPStatus(error.status_code).phrase, detail)
     reply.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        reply.headers["Allow"] = ", ".join(_allowed(request))
     return reply
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that a request's path takes: the framework names only those of the first route that fits."""
+    scope, routes = request.scope, request.app.router.routes
+    plain = {name: scope[name] for name in ("type", "path", "root_path", "headers")}
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**plain, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

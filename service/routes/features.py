@@ -23,6 +23,8 @@ router = APIRouter(tags=["artifacts"], responses=problems.RESPONSES)
 
 Key = Annotated[str, PathParameter(description="An artifact's key.", examples=[examples.ARTIFACT["key"]])]
 
+_ANY_TYPE = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": ""}}
+
 
 @router.get("/features", summary="List published features")
 def list_features(db: TheDatabase, cursor: Cursor = None, limit: Limit = 100) -> FeaturePage:
@@ -61,10 +63,10 @@ def read_artifact(key: Key, db: TheDatabase, store: TheStore) -> ArtifactDetail:
     response_class=FileResponse,
     responses={
         200: {
-            "description": "The file. A Range header fetches a piece of it (206).",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": ""}},
+            "description": "The file, of the type that its name says. A Range header fetches a piece of it (206).",
+            "content": _ANY_TYPE,
         },
-        206: {"description": "The piece that the Range header asked for."},
+        206: {"description": "The piece that the Range header asked for.", "content": _ANY_TYPE},
     },
 )
 def fetch_file(

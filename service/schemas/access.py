@@ -19,7 +19,7 @@ class TokenRequest(BaseModel):
 
     owner: Name = Field(description="Whose it is: what is submitted with it belongs to them.")
     role: Role = Field("submitter", description="reader: sees; submitter: also submits, cancels its own; admin: all.")
-    days: float | None = Field(None, gt=0, le=36500, description="Days that it is good for; null for ever.")
+    days: float | None = Field(None, ge=0.001, le=36500, description="Days that it is good for; null for ever.")
 
     @property
     def lasts(self) -> timedelta | None:

@@ -20,6 +20,12 @@ def _takes(example: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [dict(example)]})
 
 
+def _given(*names: str) -> dict[str, Any]:
+    """The JSON schema of an input request that gives these fields and no others."""
+    types = {name: {"type": "string" if name in names else "null"} for name in ("run", "output", "artifact")}
+    return {"required": list(names), "properties": types}
+
+
 class DatasetRequest(BaseModel):
     """A dataset to register."""
 
@@ -69,7 +75,13 @@ class ExperimentRequest(Wished):
 class InputRequest(BaseModel):
     """Where an input comes from: an output of a run (by its name in the request, or by id), or an artifact's key."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": list(examples.RUN_REQUEST["inputs"].values()),
+            "oneOf": [_given("run", "output"), _given("artifact")],
+        },
+    )
 
     run: str | None = None
     output: str | None = None

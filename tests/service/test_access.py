@@ -120,6 +120,12 @@ def test_tokens_are_made_shown_once_and_revoked_over_http(lab: Lab) -> None:
         assert lab.ask("admin", "POST", "/api/v1/tokens", wrong).status_code == 422
 
 
+@pytest.mark.parametrize("days", [0, -1, 1e-9, 40_000])
+def test_a_token_that_lasts_no_time_or_too_long_is_refused_by_its_shape(lab: Lab, days: float) -> None:
+    answer = lab.ask("admin", "POST", "/api/v1/tokens", {"owner": "eve", "days": days})
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
 def test_secrets_are_in_no_log_no_answer_and_no_record(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         run = lab.ask("submitter", "POST", "/api/v1/runs", LABELS)

@@ -94,3 +94,17 @@ def test_where_others_may_reach_it_any_name_is_answered(settings: Settings) -> N
     open_to_all = settings.model_copy(update={"allow_anyone": True, "host": "0.0.0.0"})
     with TestClient(create_app(open_to_all), ADDRESS) as http:
         assert http.get("/healthz", headers={"Host": "lab.example.org"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/v1/runs", {"GET", "POST"}), ("/api/v1/runs/r1/cancel", {"POST"}), ("/healthz", {"GET"})],
+)
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(
+    settings: Settings, path: str, allowed: set[str]
+) -> None:
+    upgrade(settings.resolved_database_url)
+    with TestClient(create_app(settings), ADDRESS) as http:
+        answer = http.put(path)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert set(answer.headers["allow"].split(", ")) == allowed

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from service import examples, problems, schemas
 from service.app import create_app
@@ -103,3 +103,42 @@ def test_the_examples_of_requests_are_accepted(api: Any) -> None:
     api.post("/datasets", examples.DATASET_REQUEST)
     for request in (examples.EXPERIMENT_REQUEST, examples.RUN_LIST_REQUEST):
         assert api.post("/experiments", request)["runs"]
+
+
+def test_it_says_what_is_answered_without_a_token(document: Json) -> None:
+    free = {name for name, operation in operations(document) if operation.get("security") == []}
+    assert free == {"GET /healthz", "GET /readyz"}
+
+
+@pytest.mark.parametrize(
+    ("given", "good"),
+    [
+        ({"run": "ingest", "output": "scenes"}, True),
+        ({"artifact": "ab12"}, True),
+        ({"artifact": "ab12", "run": None, "output": None}, True),
+        ({}, False),
+        ({"run": "ingest"}, False),
+        ({"run": "ingest", "output": None}, False),
+        ({"run": "ingest", "output": "scenes", "artifact": "ab12"}, False),
+    ],
+)
+def test_where_an_input_comes_from_is_documented_as_it_is_checked(document: Json, given: Json, good: bool) -> None:
+    ways = document["components"]["schemas"]["InputRequest"]["oneOf"]
+    types: dict[str, Any] = {"string": str, "null": type(None)}
+
+    def fits(way: Json) -> bool:
+        there = all(name in given for name in way["required"])
+        return there and all(isinstance(given[n], types[way["properties"][n]["type"]]) for n in given)
+
+    assert (sum(fits(way) for way in ways) == 1) is good
+    try:
+        schemas.InputRequest.model_validate(given)
+    except ValidationError:
+        assert not good
+    else:
+        assert good
+
+
+def test_a_file_may_be_of_any_type(document: Json) -> None:
+    answers = document["paths"]["/api/v1/artifacts/{key}/files/{name}"]["get"]["responses"]
+    assert set(answers["200"]["content"]) == set(answers["206"]["content"]) == {"*/*"}
