@@ -26,8 +26,8 @@ test: .venv/.for-tests check ## What `check` does, then every test but the slow 
 test-all: .venv/.for-all ## The slow tests: PostgreSQL, TensorFlow, transformers, and MinkowskiEngine after `make minkowski`
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "(slow or postgres) and not soak" $(ARGS)
 
-soak: .venv/.for-tests ## Minutes of processes that die at random moments
-	$(PYTEST) -m soak $(ARGS)
+soak: .venv/.for-tests ## An hour or more: 200 rounds of faults and 10,000 odd requests, on SQLite and PostgreSQL
+	$(PYTEST) -m soak -s $(ARGS)
 
 check: lint types layers ## Ruff, mypy and import-linter
 

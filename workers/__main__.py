@@ -1,4 +1,4 @@
-"""`python -m workers host`, `run RUN_ID` and `checkpoint import|export`: where the workers' parts are wired."""
+"""`python -m workers host`, `run RUN_ID`, `sweep`, `checkpoint import|export`: where the workers' parts are wired."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.errors import InvalidInput, VlglabError
 from storage.settings import settings
-from workers.host import run_host
+from workers.host import run_host, sweep
 from workers.launchers.processes import TOKEN_VARIABLE
 from workers.run import run_once
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers", description="Workers of vlglab.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("host", help="claim ready runs and start a process for each")
+    commands.add_parser("sweep", help="remove what attempts that are over have left staged; hosts do it every minute")
     run = commands.add_parser("run", help="run one claimed run (started by a host)")
     run.add_argument("run_id")
     _add_checkpoint(commands.add_parser("checkpoint", help="published trainers' checkpoints, in and out"))
@@ -28,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "host":
             run_host(settings())
+            return 0
+        if given.command == "sweep":
+            print(f"swept what {sweep(settings())} attempts had left staged")
             return 0
         if given.command == "checkpoint":
             return _checkpoint(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -17,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from storage.artifacts import choose
-from storage.errors import DatabaseError, InvalidInput
-from storage.records import claims, hosts, lost_attempts
+from storage.errors import DatabaseError, InvalidInput, LeaseLost
+from storage.records import claims, hosts, leases, lost_attempts, staging
 from storage.records.database import Database
 from storage.settings import Settings
 from workers.launchers.launcher import Launcher, Started
@@ -28,6 +29,12 @@ log = logging.getLogger("vlglab.host")
 
 BEAT_S = 1.0
 """Seconds between two rows of the host's heartbeat."""
+START_S = 120.0
+"""Seconds that a run's process gets to report itself; the host keeps its lease until then."""
+SWEEP_S = 60.0
+"""Seconds between two sweeps of what attempts that are over have left staged."""
+PAUSE_S = 5.0
+"""Seconds without a claim after a process could not be started."""
 STOP_S = 10.0
 """Seconds that runs get to give themselves back when the host stops."""
 
@@ -44,16 +51,16 @@ class Host:
     peak_rss_bytes: int = 0
     """Most resident memory that this host and all its runs had at one moment, sampled every tick."""
     stopping: threading.Event = field(default_factory=threading.Event)
+    _no_claim_until: float = 0.0
 
     def serve(self) -> None:
         """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back."""
         slots, machine = len(self.gpus) or self.config.slots, socket.gethostname()
         memory_gb = self.config.memory_gb or machine_memory_gb()
         host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb)
-        choose.open_store(self.config).sweep(claims.living_tokens(self.db))
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
         stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
-        last_beat = 0.0
+        last_beat = last_sweep = -math.inf
         while not self.stopping.wait(self.config.tick_s):
             try:
                 self.running = [started for started in self.running if not self._reaped(started)]
@@ -62,6 +69,10 @@ class Host:
                 if time.monotonic() - last_beat > BEAT_S:
                     last_beat = time.monotonic()
                     hosts.beat(self.db, host_id, rss, self.peak_rss_bytes)
+                    self._keep_starting()
+                if time.monotonic() - last_sweep > SWEEP_S:
+                    last_sweep = time.monotonic()
+                    self._sweep()
                 self._claim(host_id, slots)
                 if not self.running and hosts.mode_of(self.db, host_id) == "draining":
                     log.info("host %s is drained", host_id)
@@ -80,13 +91,34 @@ class Host:
 
     def _claim(self, host_id: str, slots: int) -> None:
         """Starts ready runs while there is room: the table says what runs of an earlier host still take of it."""
-        while len(self.running) < slots:
+        while len(self.running) < slots and time.monotonic() >= self._no_claim_until:
             mine = [started.claim.token for started in self.running]
             claim = claims.claim(self.db, host_id, self.config.lease_s, mine)
             if claim is None:
                 return
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt)
-            self.running.append(self.launcher.start(claim))
+            try:
+                self.running.append(self.launcher.start(claim))
+            except OSError as error:
+                log.error("the run %s is given back: its process could not be started: %s", claim.run_id, error)
+                self._no_claim_until = time.monotonic() + PAUSE_S
+                with contextlib.suppress(LeaseLost):
+                    leases.release(self.db, claim.token, f"its process could not be started: {error}")
+
+    def _keep_starting(self) -> None:
+        """Keeps the leases of processes that live and have not reported yet."""
+        if tokens := [started.claim.token for started in self.running if not started.ended()]:
+            claims.keep(self.db, tokens, self.config.lease_s, START_S)
+
+    def _sweep(self) -> None:
+        """Removes what attempts that are over have left staged."""
+        try:
+            removed = staging.sweep(self.db, choose.open_store(self.config))
+        except OSError as error:
+            log.warning("the store cannot be swept: %s", error)
+            return
+        if removed:
+            log.info("swept what %d attempts had left staged", removed)
 
     def _sample(self) -> int:
         """Resident memory of this host and its runs now; keeps the peak."""
@@ -146,3 +178,12 @@ def run_host(config: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: host.stopping.set())
     host.serve()
+
+
+def sweep(config: Settings) -> int:
+    """Removes what attempts that are over have left staged, by hand; returns of how many."""
+    db = Database.open(config.resolved_database_url)
+    try:
+        return staging.sweep(db, choose.open_store(config))
+    finally:
+        db.close()

@@ -24,8 +24,8 @@ from storage import keys
 from storage.artifacts import choose
 from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
-from storage.errors import LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError
-from storage.records import artifacts, datasets, leases, runs
+from storage.errors import DatabaseError, LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError
+from storage.records import artifacts, datasets, leases, lost_attempts, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
@@ -71,7 +71,7 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     try:
         leases.start(
             db, token, pid=os.getpid(), host=socket.gethostname(), device=device, code=code_version(),
-            environment=environment(),
+            environment=environment(), lease_s=config.lease_s,
         )  # fmt: skip
         with line:
             _work(run, db, store, line, device, config)
@@ -84,9 +84,18 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     except RunStopped as error:
         leases.release(db, token, error.message)
         return 3
+    except DatabaseError as error:
+        return _lost(db, token, error, config)
     except Exception as error:  # noqa: BLE001
         return _failed(db, token, error)
     return 0
+
+
+def _lost(db: Database, token: str, error: DatabaseError, config: Settings) -> int:
+    """Lets the run go on in another attempt: that the database was away says nothing about the run."""
+    log.error("this attempt is lost: %s", error.message)
+    lost_attempts.abandon(db, token, error.message, config.max_attempts)
+    return 1
 
 
 def _failed(db: Database, token: str, error: Exception) -> int:

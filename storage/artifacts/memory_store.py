@@ -200,10 +200,15 @@ class MemoryStore:
         """Keys of the published artifacts, sorted."""
         return iter(sorted(self._manifests))
 
-    def sweep(self, tokens: frozenset[str]) -> int:
+    def staged(self) -> frozenset[str]:
+        """Tokens under which something is being written; see `ArtifactStore.staged`."""
+        with self._lock:
+            return frozenset(self._staging.values())
+
+    def sweep(self, tokens: frozenset[str], among: frozenset[str] | None = None) -> int:
         """Gives up what is being written under tokens that are not living; see `ArtifactStore.sweep`."""
         with self._lock:
-            dead = set(self._staging.values()) - tokens
+            dead = set(self._staging.values() if among is None else among) - tokens
             self._staging = {folder: token for folder, token in self._staging.items() if token not in dead}
         return len(dead)
 

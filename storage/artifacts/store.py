@@ -182,8 +182,16 @@ class ArtifactStore(Protocol):
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""
 
-    def sweep(self, tokens: frozenset[str]) -> int:
-        """Removes staging directories whose token is not among `tokens` (the living ones); returns how many."""
+    def staged(self) -> frozenset[str]:
+        """Names of the staging directories: tokens under which something is or was being written."""
+
+    def sweep(self, tokens: frozenset[str], among: frozenset[str] | None = None) -> int:
+        """Removes staging directories whose token is not among `tokens` (the living ones); returns how many.
+
+        Args:
+            tokens: the living ones.
+            among: only directories of these names, as `staged` listed them; None looks at all.
+        """
 
 
 def scene_of(manifest: ArtifactManifest, scene: str) -> PartEntry | None:

@@ -125,13 +125,18 @@ class ZarrStore:
         folder = self.root / "artifacts"
         return iter(sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else [])
 
-    def sweep(self, tokens: frozenset[str]) -> int:
+    def staged(self) -> frozenset[str]:
+        """Names of the staging directories; see `ArtifactStore.staged`."""
+        folder = self.root / "staging"
+        return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+
+    def sweep(self, tokens: frozenset[str], among: frozenset[str] | None = None) -> int:
         """Removes staging directories of tokens that are not living; see `ArtifactStore.sweep`.
 
         Each is renamed away first, so that a writer that outlived its lease cannot publish from it.
         """
         folder = self.root / "staging"
-        dead = [p for p in folder.iterdir() if p.name not in tokens] if folder.is_dir() else []
+        dead = [folder / name for name in (self.staged() if among is None else among) if name not in tokens]
         removed = 0
         for path in dead:
             grave = path if path.name.startswith(".") else path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from storage import keys
@@ -53,6 +53,28 @@ def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] =
     with db.write() as session:
         found = _fitting(session, host_id, started, lock=True)
         return None if found is None else _open_attempt(session, *found, host_id, lease_s)
+
+
+def keep(db: Database, tokens: Collection[str], lease_s: float, start_s: float) -> None:
+    """Renews the leases of attempts whose processes their host sees, but which have not reported themselves yet.
+
+    A process needs long to start on a busy machine, longer than a lease; from its first report on it holds its run by
+    its own heartbeat.
+
+    Args:
+        db: the database.
+        tokens: tokens of the attempts.
+        lease_s: seconds from now until the leases lapse.
+        start_s: seconds after the claim from which on a process must have reported.
+    """
+    with db.read() as session:
+        late = now(session) - timedelta(seconds=start_s)
+        waits = and_(AttemptRow.state == "running", AttemptRow.pid.is_(None), AttemptRow.claimed_at > late)
+        starting = session.scalars(select(AttemptRow.token).where(AttemptRow.token.in_(tokens), waits)).all()
+    if starting:
+        with db.write(ordered=False) as session:
+            until = now(session) + timedelta(seconds=lease_s)
+            session.execute(update(AttemptRow).where(AttemptRow.token.in_(starting), waits).values(lease_until=until))
 
 
 def living_tokens(db: Database) -> frozenset[str]:

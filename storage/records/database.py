@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, ExtraMissing, InvalidInput
@@ -32,6 +32,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 WRITER_LOCK = 0x766C676C  # "vlgl"
 """The PostgreSQL advisory lock that makes writers come one at a time."""
+
+IDLE_S = 20.0
+"""Seconds after which PostgreSQL ends a session that does nothing in an open transaction: a process that hangs, or a
+machine that is gone, must not keep the writer's lock from all others."""
 
 _WRITE = "vlglab_write"
 
@@ -191,8 +195,10 @@ def _parsed(url: str) -> URL:
 
 def _postgres_engine(url: URL) -> Engine:
     """An engine for PostgreSQL; its driver is an extra."""
+    options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
+    arguments = {"options": options} if "options" not in url.query else {}
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=arguments)
     except ModuleNotFoundError as error:
         raise ExtraMissing(
             f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
@@ -235,7 +241,7 @@ def _translated() -> Iterator[None]:
     """Turns the driver's errors into ours."""
     try:
         yield
-    except (OperationalError, ProgrammingError, InterfaceError) as error:
+    except (OperationalError, ProgrammingError, InterfaceError, InternalError) as error:
         said = str(error.orig).strip()
         missing = "no such table" in said or "does not exist" in said or "no such column" in said
         advice = "run `vlglab db upgrade`" if missing else "see that it runs, is reachable and not full"

@@ -32,14 +32,17 @@ def start(
     device: str,
     code: dict[str, Any],
     environment: dict[str, Any],
+    lease_s: float | None = None,
 ) -> None:
-    """Records what runs the attempt: process, host's name, device, code version and environment.
+    """Records what runs the attempt: process, host's name, device, code version and environment; renews the lease.
 
     Raises:
         LeaseLost: the token no longer holds the run.
     """
     with holding(db, token) as (session, row, attempt):
         attempt.pid = pid
+        if lease_s is not None:
+            attempt.lease_until = now(session) + timedelta(seconds=lease_s)
         row.host, row.device, row.code, row.environment = host, device, code, environment
         runs.note(session, row, f"started on {host} ({device}), process {pid}")
 

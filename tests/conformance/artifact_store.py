@@ -335,6 +335,17 @@ class ArtifactStoreConformance:
         sweep_midway("alive", 0)
         assert store.part("ab12") is not None
 
+    def test_what_is_staged_is_listed_and_only_what_was_listed_is_swept(self, store: ArtifactStore) -> None:
+        listed = store.staged()
+        assert listed == frozenset()
+        with store.write_part("ab12", kind="embeddings", scene="room", token="late") as writer:
+            for name, values in embeddings().items():
+                writer.write(name, values)
+            assert store.staged() == {"late"}
+            assert store.sweep(frozenset(), among=listed) == 0
+        assert store.part("ab12") is not None
+        assert store.staged() == frozenset()
+
     def test_a_plain_file_that_was_changed_is_found_and_named(self, store: ArtifactStore) -> None:
         with store.write_part("ab12", kind="figures", scene=WHOLE, token=TOKEN) as writer:
             writer.path("room.png").write_bytes(b"picture")

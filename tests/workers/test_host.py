@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from storage.errors import InvalidInput
-from storage.records import claims, datasets, events, hosts, leases, runs
+from storage.records import claims, datasets, events, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
@@ -175,6 +176,51 @@ def test_a_run_that_ended_by_itself_is_left_as_it_is_when_its_process_goes(db: D
         wait_until(lambda: len(launcher.started) == 2)
     run = runs.get(db, claim.run_id)
     assert (run.state, run.reason) == ("failed", "the loss is not finite")
+
+
+def test_a_process_that_cannot_be_started_gives_its_run_back_and_the_host_waits(
+    db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_all_ready(db, 1, gpu=False)
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    tries: list[Claim] = []
+
+    def start(claim: Claim) -> Puppet:
+        tries.append(claim)
+        if len(tries) == 1:
+            raise OSError(28, "No space left on device")
+        return Stage.start(launcher, claim)
+
+    monkeypatch.setattr(launcher, "start", start, raising=False)
+    monkeypatch.setattr("workers.host.PAUSE_S", 0.3)
+    with serving(host):
+        wait_until(lambda: bool(tries) and runs.get(db, tries[0].run_id).state == "queued")
+        make_ready(db, tries[0].run_id)
+        wait_until(lambda: len(launcher.started) == 1)
+        said = [event.message for event in events.after(db, tries[0].run_id)]
+        assert any("No space left on device" in message for message in said)
+
+
+def test_a_host_keeps_the_run_of_a_process_that_needs_longer_than_a_lease_to_start(db: Database, host: Host) -> None:
+    make_all_ready(db, 1, gpu=False)
+    host.config = host.config.model_copy(update={"lease_s": 1.5})
+    with serving(host) as launcher:
+        wait_until(lambda: len(launcher.started) == 1)
+        kept_until = db.now() + timedelta(seconds=3.0)
+        wait_until(lambda: db.now() > kept_until)
+        assert lost_attempts.expire(db, 3) == []
+
+
+def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
+    db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = host.config.store_path / "staging" / "a-dead-token" / "ab12"
+    monkeypatch.setattr("workers.host.SWEEP_S", 0.1)
+    with serving(host):
+        wait_until(lambda: any(one.alive for one in hosts.list_hosts(db)))
+        left.mkdir(parents=True)
+        wait_until(lambda: not left.parent.exists())
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:

@@ -1,7 +1,8 @@
-"""What a run's process records of the machine and the libraries that it ran with."""
+"""What a run's process records of the machine and the libraries that it ran with, and how it ends."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from storage.errors import DatabaseError
+from storage.records import claims, events, hosts, leases, runs
+from storage.records.database import Database
+from storage.settings import Settings
+from storage.specs import stages
+from storage.specs.plans import PlannedRun
+from tests.fixtures.moving_runs import make_ready
 from workers import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,3 +49,29 @@ def test_recording_versions_imports_none_of_the_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(3, "queued"), (1, "failed")])
+def test_a_database_that_goes_away_costs_an_attempt_and_not_the_run(
+    db: Database, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, attempts: int, state: str
+) -> None:
+    planned = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
+    (made,) = runs.create(db, [planned])
+    make_ready(db, made.id)
+    claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
+    assert claim is not None
+
+    def gone(*_: object) -> str | None:
+        raise DatabaseError("the database answered: server closed the connection")
+
+    monkeypatch.setattr(leases, "set_key", gone)
+    config = settings.model_copy(update={"database_url": database_url, "max_attempts": attempts})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run.run_once(made.id, claim.token, config) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    found = runs.get(db, made.id)
+    assert found.state == state
+    assert found.reason_code == (None if state == "queued" else "worker_lost")
+    assert any("server closed the connection" in event.message for event in events.after(db, made.id))

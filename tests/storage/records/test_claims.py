@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from storage import keys
-from storage.records import claims, hosts, leases, runs
+from storage.records import claims, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database, now
 from storage.records.runs import Run
@@ -74,3 +74,24 @@ def test_without_gpus_every_stage_runs_on_the_cpu(db: Database, host: str) -> No
     claim = claims.claim(db, host, 60.0)
     assert claim is not None
     assert (claim.run_id, claim.gpus) == (run_id, ())
+
+
+def test_a_host_keeps_the_leases_of_processes_that_have_not_reported_yet(db: Database, claimed: Claimed) -> None:
+    starting, reported, over = claimed(lease_s=0.0), claimed(lease_s=0.0), claimed(lease_s=0.0)
+    leases.start(db, reported.token, pid=1, host="h", device="cpu", code={}, environment={})
+    leases.release(db, over.token, "r")
+    claims.keep(db, [starting.token, reported.token, over.token], 60.0, start_s=60.0)
+    assert lost_attempts.expire(db, 3) == [reported.run_id]
+    assert runs.get(db, starting.run_id).state == "running"
+
+
+def test_a_process_that_does_not_report_in_time_loses_its_run(db: Database, claimed: Claimed) -> None:
+    claim = claimed(lease_s=0.0)
+    claims.keep(db, [claim.token], 60.0, start_s=0.0)
+    assert lost_attempts.expire(db, 3) == [claim.run_id]
+
+
+def test_a_process_that_reports_has_a_whole_lease_from_then_on(db: Database, claimed: Claimed) -> None:
+    claim = claimed(lease_s=0.0)
+    leases.start(db, claim.token, pid=1, host="h", device="cpu", code={}, environment={}, lease_s=60.0)
+    assert lost_attempts.expire(db, 3) == []

@@ -135,3 +135,26 @@ def test_reads_that_turn_into_writes_by_many_threads_lose_nothing(db: Database) 
         thread.join()
     with db.read() as session:
         assert session.scalar(text("SELECT n FROM counter")) == 80
+
+
+@pytest.mark.postgres
+def test_a_process_that_hangs_in_a_transaction_does_not_keep_the_writers_lock(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_S", 0.3)
+    hangs, other = Database.open(postgres_url), Database.open(postgres_url)
+    try:
+        with pytest.raises(DatabaseError, match="idle-in-transaction"):
+            _hang_until_another_has_written(hangs, other)
+        with other.read() as session:
+            assert session.scalar(text("SELECT count(*) FROM written")) == 0
+    finally:
+        hangs.close()
+        other.close()
+
+
+def _hang_until_another_has_written(hangs: Database, other: Database) -> None:
+    with hangs.write() as held:
+        with other.write() as session:
+            session.execute(text("CREATE TABLE written (id int)"))
+        held.execute(text("SELECT 1"))

@@ -137,6 +137,10 @@ class WatchedStore:
         """Passes on."""
         return self.inner.artifacts()
 
-    def sweep(self, tokens: frozenset[str]) -> int:
+    def staged(self) -> frozenset[str]:
+        """As the store."""
+        return self.inner.staged()
+
+    def sweep(self, tokens: frozenset[str], among: frozenset[str] | None = None) -> int:
         """Passes on."""
-        return self.inner.sweep(tokens)
+        return self.inner.sweep(tokens, among)
