@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-start bench-method mini-encoder minkowski clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-method mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -50,6 +50,9 @@ bench-sparse: .venv/.for-tests ## MinkUNet beside MinkowskiEngine (where install
 
 bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings
 	$(BIN)/python -m benchmarks.store $(ARGS)
+
+bench-load: .venv/.for-tests ## 64 clients submit, read and follow events for ten minutes, on SQLite; ARGS=--postgres on PostgreSQL
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 bench-start: .venv/.for-tests ## Times `vlglab serve` in a fresh home, to the first answer of /healthz
 	$(BIN)/python -m benchmarks.start $(ARGS)

@@ -31,6 +31,9 @@ database_app = typer.Typer(no_args_is_help=True, help="The database of this mach
 
 STOP_LOOK_S = 0.1
 """Seconds between two looks whether the service was told to stop."""
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection stays open: longer than clients keep theirs (httpx: 5 s), or a request that is sent
+just as the service hangs up is lost."""
 SHUTDOWN_S = 5
 """Seconds that open requests get when the service stops."""
 
@@ -103,8 +106,11 @@ def _run(application: FastAPI, listening: socket.socket, ready: Callable[[str], 
     name, port = listening.getsockname()[:2]
     shown = f"[{name}]" if ":" in name else name
     server = uvicorn.Server(
-        uvicorn.Config(application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)
-    )
+        uvicorn.Config(
+            application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+    )  # fmt: skip
     feed: Feed = application.state.parts.feed
     asyncio.run(_announced(server, listening, feed, lambda: ready(f"http://{shown}:{port}")))
 

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from service import examples, problems
 from service.dependencies import TheDatabase, TheFeed
-from service.feed import Feed
+from service.feed import Feed, event_text
 from service.schemas import Event
 from storage.errors import InvalidInput
 from storage.records import events, experiments, runs
@@ -80,12 +80,14 @@ async def _lines(db: Database, feed: Feed, run: str | None, experiment: str | No
     while not feed.closed:
         known = feed.last
         ended = run is not None and (await asyncio.to_thread(runs.get, db, run)).state in FINAL
-        found = await asyncio.to_thread(events.after, db, run, cursor, _AT_ONCE, experiment_id=experiment)
-        for event in found:
-            cursor = event.id
-            document = Event.model_validate(event, from_attributes=True).model_dump_json()
-            yield f"id: {event.id}\nevent: {event.kind}\ndata: {document}\n\n"
-        if len(found) == _AT_ONCE:
+        texts = feed.after(cursor) if run is None and experiment is None else None
+        if texts is None:
+            found = await asyncio.to_thread(events.after, db, run, cursor, _AT_ONCE, experiment_id=experiment)
+            texts = [(event.id, event_text(event)) for event in found]
+        if texts:
+            cursor = texts[-1][0]
+            yield "".join(text for _, text in texts)
+        if len(texts) >= _AT_ONCE:
             continue
         if ended:
             yield f"id: {cursor}\nevent: end\ndata: {{}}\n\n"

@@ -18,6 +18,8 @@ from storage.records.runs import move, read_row, row_of
 from storage.records.states import LIVE, RunState
 from storage.records.tables import RunOutputRow, RunRow
 
+AT_ONCE = 50
+"""Most moves that one transaction applies."""
 INPUT_FAILED = "input_failed"
 """Code of a run that was given up because a run that it needs failed or was cancelled."""
 
@@ -106,16 +108,18 @@ def advance(db: Database, plan: Plan) -> list[Move]:
     """Plans once and applies it; returns the moves.
 
     The plan is first tried on a read, so that nothing is locked while there is nothing to do; where it finds moves it
-    is made anew within the write transaction that applies them, so that two planners never act on an old snapshot.
+    is made anew within the write transaction that applies them, so that two planners never act on an old snapshot. Of
+    many moves only the first `AT_ONCE` are applied: other writers come in between.
     """
     with db.read() as session:
         if not _plan(session, plan):
             return []
     with db.write() as session:
-        moves = _plan(session, plan)
+        moves = _plan(session, plan)[:AT_ONCE]
+        query = select(RunRow).where(RunRow.id.in_({step.run_id for step in moves}))
+        rows = {row.id: row for row in session.scalars(query.with_for_update())}
         for step in moves:
-            _apply(session, step)
-            session.flush()
+            _apply(session, rows[step.run_id], step)
         return moves
 
 
@@ -151,9 +155,8 @@ def _snapshot(session: Session) -> Snapshot:
     return Snapshot(waiting, sources, {key: run_id for key, run_id in live if key is not None})
 
 
-def _apply(session: Session, step: Move) -> None:
-    """Applies one move."""
-    row = row_of(session, step.run_id, lock=True)
+def _apply(session: Session, row: RunRow, step: Move) -> None:
+    """Applies one move to its run's row."""
     match step:
         case FillInput():
             next(i for i in row.inputs if i.port == step.port).artifact_key = step.artifact_key

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 import uvicorn
 
+from service import feed as feed_module
 from service.app import create_app
 from service.client import Client
 from service.feed import Feed
@@ -177,3 +178,41 @@ def test_a_feed_asks_the_table_only_while_somebody_waits(db: Database, monkeypat
 
     asyncio.run(scenario())
     assert looks
+
+
+def test_streams_of_everything_share_what_was_read_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first look on the feed has every event; before it, and after too many at once, the table has them."""
+    run = runs.create(db, LABELS)[0].id
+    monkeypatch.setattr(feed_module, "KEPT", 4)
+    monkeypatch.setattr(feed_module, "MAX_LIMIT", 6)
+
+    def ids(known: list[tuple[int, str]] | None) -> list[int] | None:
+        return None if known is None else [one for one, _ in known]
+
+    async def scenario() -> None:
+        feed = Feed(db, 0.01)
+        assert feed.after(0) is None
+        await feed._look()
+        begun = feed.last
+        assert (feed.after(begun - 1), feed.after(begun)) == (None, [])
+        for number in range(3):
+            note(db, run, f"note {number}")
+        await feed._look()
+        table = [event.id for event in events.after(db, run, begun)]
+        assert ids(feed.after(begun)) == table
+        assert ids(feed.after(table[0])) == table[1:]
+        assert f"id: {table[-1]}\n" in (feed.after(table[1]) or [(0, "")])[0][1]
+        for number in range(3):
+            note(db, run, f"more {number}")
+        await feed._look()
+        table = [event.id for event in events.after(db, run, begun)]
+        assert feed.after(begun) is None, "only the last KEPT are kept"
+        assert ids(feed.after(table[1])) == table[2:]
+        for number in range(20):
+            note(db, run, f"many {number}")
+        await feed._look()
+        assert feed.last == events.last(db)
+        assert feed.after(table[-1]) is None
+        assert feed.after(feed.last) == []
+
+    asyncio.run(scenario())

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.scheduler import loop
+from service.scheduler import loop, planner
 from storage import keys
-from storage.records import artifacts, claims, datasets, events, experiments, hosts, leases, runs
+from storage.records import artifacts, claims, datasets, events, experiments, hosts, leases, planning, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -194,3 +194,17 @@ def test_it_plans_again_only_when_a_run_has_changed(
         scheduler.tick()
     assert planned[3] > 0
     assert planned[4:] == [0]
+
+
+def test_many_moves_are_made_in_transactions_that_let_others_write(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "AT_ONCE", 3)
+    spec = stages.EmbedLabels(label_set="s3dis13")
+    made = runs.create(db, [PlannedRun(f"run {number}", spec) for number in range(8)])
+    assert [len(planning.advance(db, planner.plan)) for _ in range(4)] == [3, 3, 2, 0]
+    readied = [event.run_id for event in events.after(db, limit=500) if event.state == "ready"]
+    assert readied == [run.id for run in made]
+    more = runs.create(db, [PlannedRun("one more", spec)])
+    assert loop.tick(db, CONFIG) == 1
+    assert runs.get(db, more[0].id).state == "ready"

@@ -1,0 +1,255 @@
+"""`make bench-load`: many clients submit, read and follow events at a given rate; nothing fails, is lost or doubled.
+
+The load is open: a submission is due at its time whether or not those before it were answered, and its latency counts
+from then. Every client follows all events and hangs up twice in between, to go on by Last-Event-ID; what it has heard
+is compared with the table. The service runs in a process of its own, without a worker host, and asks for tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from sqlalchemy import text
+
+from migrations.upgrade import upgrade
+from service.cli.local_service import ADDRESS_LINE
+from storage.records import access_tokens
+from storage.records.database import Database
+from tests.fixtures.postgres import new_database, running_server
+
+API = "/api/v1"
+BAR_S = 0.25
+"""p99 that is aimed at, seconds."""
+LAST_S = 60.0
+"""Seconds that streams get to hear of the last event."""
+TWICE = 20
+"""One in so many submissions is sent a second time, as a client does that lost the answer."""
+
+
+@dataclass
+class Load:
+    """What is asked of a service, and what came of it."""
+
+    url: str
+    clients: int
+    rate: float
+    seconds: float
+    tokens: list[str]
+    submitted: list[float] = field(default_factory=list)
+    """Latency of each submission from the moment that it was due, seconds."""
+    read: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    heard: list[array[int]] = field(default_factory=list)
+    """Ids of the events that each client heard, in the order in which it did."""
+    drops: int = 0
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    last: int = -1
+    """Id of the last event, once it is known."""
+    cpu_s: float = 0.0
+    """Processor time of the service under the load, seconds."""
+
+    async def run(self, last_event: Database) -> None:
+        """Submits for `seconds`, reads and follows meanwhile, then waits until every stream has heard everything."""
+        self.heard = [array("q") for _ in range(self.clients)]
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx.AsyncClient(base_url=self.url, limits=limits, timeout=60.0) as http:
+            following = [asyncio.create_task(self._follow(http, one)) for one in range(self.clients)]
+            await asyncio.gather(*(self._client(http, one) for one in range(self.clients)))
+            await asyncio.sleep(2.0)  # the planner makes the last runs ready
+            with last_event.read() as session:
+                self.last = session.scalar(text("SELECT max(id) FROM events")) or 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    while any(not ids or ids[-1] < self.last for ids in self.heard):
+                        await asyncio.sleep(0.05)
+            self.done.set()
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    async def _client(self, http: httpx.AsyncClient, one: int) -> None:
+        """Sends one client's submissions, each at its time, whatever became of those before it."""
+        every = self.clients / self.rate
+        began = time.monotonic() + 1.0 + every * one / self.clients
+        asked = []
+        for number in range(int(self.seconds / every)):
+            due = began + number * every
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            asked.append(asyncio.create_task(self._submit(http, one, number, due)))
+        await asyncio.gather(*asked)
+
+    async def _submit(self, http: httpx.AsyncClient, one: int, number: int, due: float) -> None:
+        """One submission, now and then sent twice, and then what somebody reads who has submitted."""
+        headers = {"Idempotency-Key": f"{one}-{number}", "Authorization": f"Bearer {self.tokens[one]}"}
+        body = {"name": f"c{one}-{number}", "spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
+        answer = await self._ask(http.post(f"{API}/runs", json=body, headers=headers), 201)
+        if answer is None:
+            return
+        self.submitted.append(time.monotonic() - due)
+        made = answer.json()["id"]
+        if number % TWICE == 0:
+            again = await self._ask(http.post(f"{API}/runs", json=body, headers=headers), 200)
+            if again is not None and again.json()["id"] != made:
+                self.faults.append(f"a second run {again.json()['id']} for {body['name']}, which was {made}")
+        began = time.monotonic()
+        path = f"{API}/runs/{made}" if number % 5 else f"{API}/runs?limit=50"
+        if await self._ask(http.get(path, headers=headers), 200) is not None:
+            self.read.append(time.monotonic() - began)
+
+    async def _ask(self, request: object, status: int) -> httpx.Response | None:
+        """The answer, or None where it is another than expected; that is noted."""
+        try:
+            answer: httpx.Response = await request  # type: ignore[misc]
+        except httpx.HTTPError as error:
+            self.faults.append(repr(error))
+            return None
+        if answer.status_code != status:
+            self.faults.append(f"{answer.status_code} for {answer.request.url}: {answer.text[:200]}")
+            return None
+        return answer
+
+    async def _follow(self, http: httpx.AsyncClient, one: int) -> None:
+        """Hears events until all is over; hangs up twice and goes on from the last one that it heard."""
+        chance = random.Random(one)
+        ends = [time.monotonic() + self.seconds * share for share in sorted(chance.random() for _ in range(2))]
+        while not self.done.is_set():
+            end = ends.pop(0) if ends else float("inf")
+            try:
+                await self._listen(http, one, end)
+                self.drops += 1
+            except httpx.HTTPError as error:
+                self.faults.append(f"a stream broke: {error!r}")
+                await asyncio.sleep(0.5)
+
+    async def _listen(self, http: httpx.AsyncClient, one: int, end: float) -> None:
+        """Hears events until `end`."""
+        ids = self.heard[one]
+        headers = {"Authorization": f"Bearer {self.tokens[one]}"} | ({"Last-Event-ID": str(ids[-1])} if ids else {})
+        async with http.stream("GET", f"{API}/events/stream", headers=headers) as stream:
+            if stream.status_code != 200:
+                self.faults.append(f"{stream.status_code} for a stream")
+                await asyncio.sleep(0.5)
+                return
+            rest = b""
+            async for chunk in stream.aiter_raw():
+                *whole, rest = (rest + chunk).split(b"\n\n")
+                ids.extend(int(block[4 : block.index(b"\n")]) for block in whole if block.startswith(b"id: "))
+                if time.monotonic() > end:
+                    return
+
+
+def check(load: Load, db: Database) -> list[str]:
+    """What went wrong: failed requests, and what the tables say that clients did not see as it is."""
+    with db.read() as session:
+        events = array("q", session.scalars(text("SELECT id FROM events ORDER BY id")))
+        runs, names = session.execute(text("SELECT count(*), count(DISTINCT name) FROM runs")).one()
+    faults = list(load.faults)
+    if runs != names or runs != len(load.submitted):
+        faults.append(f"{runs} runs of {names} names for {len(load.submitted)} submissions")
+    for one, ids in enumerate(load.heard):
+        if ids != events:
+            faults.append(
+                f"client {one} heard {len(ids)} events ({len(set(events) - set(ids))} missing) of {len(events)}"
+            )
+    return faults
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which this share lies; nan where there are none."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+@contextlib.contextmanager
+def service(home: Path, database_url: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a service that asks for tokens, and its process."""
+    variables = {
+        "VLGLAB_HOME": str(home), "VLGLAB_DATABASE_URL": database_url, "VLGLAB_REQUIRE_TOKENS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-P", "-m", "service", "--port", "0", "--no-host"]
+    source = str(Path(__file__).resolve().parents[1])
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **variables, "PYTHONPATH": source},
+        )
+    try:
+        assert process.stdout is not None
+        yield next(filter(None, map(ADDRESS_LINE.search, process.stdout)))[1], psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+def measure(database_url: str, clients: int, rate: float, seconds: float) -> tuple[Load, list[str]]:
+    """Loads a fresh service on a database without tables; returns what was measured, and what went wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        url = database_url or f"sqlite:///{home / 'vlglab.db'}"
+        upgrade(url)
+        db = Database.open(url)
+        try:
+            access_tokens.create(db, "root", "admin")
+            tokens = [access_tokens.create(db, f"c{one}", "submitter")[1] for one in range(clients)]
+            with service(home, url) as (address, process):
+                load = Load(address, clients, rate, seconds, tokens)
+                before = sum(process.cpu_times()[:2])
+                asyncio.run(load.run(db))
+                load.cpu_s = sum(process.cpu_times()[:2]) - before
+                return load, check(load, db)
+        finally:
+            db.close()
+
+
+@contextlib.contextmanager
+def own_postgres() -> Iterator[str]:
+    """The URL of an empty database on a server that syncs as one in service does."""
+    with running_server(fsync="on") as server:
+        yield new_database(server)
+
+
+def main() -> int:
+    """Measures and prints; 1 where something went wrong."""
+    parser = argparse.ArgumentParser(prog="make bench-load", description=__doc__)
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server of its own; default SQLite")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=100.0, help="submissions a second, of all clients")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    given = parser.parse_args()
+    with own_postgres() if given.postgres else contextlib.nullcontext("") as database_url:
+        load, faults = measure(database_url, given.clients, given.rate, given.seconds)
+    kind = "PostgreSQL" if given.postgres else "SQLite"
+    print(
+        f"{kind}: {given.clients} clients, {given.rate:g} submissions/s for {given.seconds:g} s, all follow all events"
+    )
+    for name, values in (("submitting", load.submitted), ("reading", load.read)):
+        p50, p99, most = (quantile(values, share) * 1000 for share in (0.5, 0.99, 1.0))
+        print(f"  {name:11}{len(values):7} answers  p50 {p50:6.0f} ms  p99 {p99:6.0f} ms  max {most:6.0f} ms")
+    print(f"  {len(load.heard[0])} events in each of {given.clients} streams, {load.drops} times taken up again")
+    each_ms = 1000 * load.cpu_s / max(1, len(load.submitted))
+    print(f"  the service took {load.cpu_s:.1f} s of processor time, {each_ms:.1f} ms a submission with all around it")
+    print(f"  bar: p99 of submitting under {BAR_S * 1000:.0f} ms; load average {os.getloadavg()[0]:.1f}")
+    print("\n".join(f"  FAULT {fault}" for fault in faults[:20]) or "  no error, no lost event, no duplicate run")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
