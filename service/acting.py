@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from service import schemas
-from service.connection import Connection
+from service.connection import Connection, new_key
 
 DRY = {"dry_run": "true"}
 
@@ -32,7 +32,8 @@ class Acting(Connection):
             SpecInvalid: a field that its stage does not have, or a value out of range.
             NotFound: there is none of that id.
         """
-        return self._post(f"/runs/{quote(run_id, safe='')}/rerun", schemas.Run, body, idempotency_key=idempotency_key)
+        key = idempotency_key or new_key()
+        return self._post(f"/runs/{quote(run_id, safe='')}/rerun", schemas.Run, body, idempotency_key=key)
 
     def delete_run(self, run_id: str, *, dry_run: bool = False) -> schemas.Removal:
         """Deletes a run that has ended, with what only it used; with `dry_run`, only tells what that would be.

@@ -10,29 +10,30 @@ Examples:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from service import schemas
 from service.acting import Acting
-from service.connection import API, DEFAULT_URL, problem
-from storage import errors
+from service.connection import API, DEFAULT_URL, new_key, problem
+from service.following import Following
+from service.retrying import NEVER, Retries
 
-__all__ = ["DEFAULT_URL", "Client"]
+if TYPE_CHECKING:
+    import httpx
 
-_PASSING = frozenset({429, 503})
-"""Statuses of errors that pass: the service or its database is away, or this caller asked too often."""
-_RECONNECT_S = 0.5
-"""Seconds before a stream of events that was lost is asked for again."""
+__all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting):
+class Client(Acting, Following):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
-    `NotFound`, `IllegalMove`, ...), or `ServiceUnreachable` where nothing that is vlglab answers.
+    `NotFound`, `IllegalMove`, ...), or `ServiceUnreachable` where nothing that is vlglab answers. Calls that change
+    nothing, and submissions, which carry a key, are sent again after faults that pass (`retries`). Lists are iterators
+    over all their pages.
     """
 
     # -- the service itself
@@ -40,6 +41,14 @@ class Client(Acting):
     def health(self) -> schemas.Health:
         """Whether the service is up, and what it says of itself."""
         return self._get("/healthz", schemas.Health, prefix="")
+
+    def ready(self) -> schemas.Ready:
+        """Whether the service can work: its database answers and has the tables of its version.
+
+        Raises:
+            DatabaseError: it cannot.
+        """
+        return self._get("/readyz", schemas.Ready, prefix="")
 
     def version(self) -> schemas.Version:
         """Version, commit and API of the service."""
@@ -116,14 +125,15 @@ class Client(Acting):
 
         Args:
             body: a recipe on a dataset, or runs given one by one.
-            idempotency_key: a name of this submission; sent again, it finds what the first made.
+            idempotency_key: a name of this submission; sent again, it finds what the first made. None makes up one, so
+                that a call whose answer was lost can be sent again.
 
         Raises:
             KeyReused: the key was used for another submission.
             UnknownName: no such recipe, preset or dataset.
             SpecInvalid: an override names a field that does not exist, or a value out of range.
         """
-        return self._post("/experiments", schemas.ExperimentDetail, body, idempotency_key=idempotency_key)
+        return self._post("/experiments", schemas.ExperimentDetail, body, idempotency_key=idempotency_key or new_key())
 
     def experiment(self, experiment_id: str) -> schemas.ExperimentDetail:
         """One experiment.
@@ -154,6 +164,19 @@ class Client(Acting):
         return self._get(f"/experiments/{experiment_id}/evaluations", schemas.EvaluationPage).items
 
     # -- runs
+
+    def submit_run(self, body: schemas.RunRequest, *, idempotency_key: str | None = None) -> schemas.Run:
+        """Submits one run, whose inputs are runs or artifacts that exist; it is queued when this returns.
+
+        Args:
+            body: its stage's spec and its inputs.
+            idempotency_key: as of `submit`.
+
+        Raises:
+            KeyReused: the key was used for another submission.
+            SpecInvalid: a field, or an input, that is wrong.
+        """
+        return self._post("/runs", schemas.Run, body, idempotency_key=idempotency_key or new_key())
 
     def run(self, run_id: str) -> schemas.Run:
         """One run.
@@ -206,43 +229,6 @@ class Client(Acting):
         """The history of a run's metrics by rising step; `name` None gives all of them."""
         return self._get(f"/runs/{run_id}/metrics", schemas.MetricHistory, {"name": name}).items
 
-    def events(self, run_id: str, *, cursor: str = "0") -> Sequence[schemas.Event]:
-        """What happened to a run, oldest first, after the reading that `cursor` came from."""
-        return self._get(f"/runs/{run_id}/events", schemas.EventPage, {"cursor": cursor}).items
-
-    def follow_events(
-        self, *, run: str | None = None, experiment: str | None = None, cursor: int = 0, patience_s: float = 30.0
-    ) -> Iterator[schemas.Event]:
-        """What happened after `cursor` and what happens, each event once, across lost connections.
-
-        Args:
-            run: only this run's; ends with the run.
-            experiment: only those of an experiment's runs; goes on until the caller stops.
-            cursor: id of the last event that is known; 0 for all.
-            patience_s: how long the service may be away before this gives up.
-
-        Raises:
-            NotFound: no such run or experiment.
-            ServiceUnreachable: the service was away for longer than `patience_s`.
-        """
-        lost: float | None = None
-        while True:
-            try:
-                for kind, event in self._stream(run, experiment, cursor):
-                    lost = None
-                    if kind == "end":
-                        return
-                    if event is not None:
-                        cursor = event.id
-                        yield event
-            except errors.VlglabError as error:
-                if error.status not in _PASSING:
-                    raise
-                lost = lost or time.monotonic()
-                if time.monotonic() - lost > patience_s:
-                    raise
-            time.sleep(_RECONNECT_S)
-
     def run_evaluations(self, run_id: str) -> Sequence[schemas.Evaluation]:
         """What the predictions that a run evaluated scored."""
         return self._get(f"/runs/{run_id}/evaluations", schemas.EvaluationPage).items
@@ -258,15 +244,21 @@ class Client(Acting):
             NotFound: no such artifact or file.
         """
         partial = to.with_name(f".{to.name}.part")
-        url = f"{API}/artifacts/{artifact_key}/files/{name}"
-        try:
-            with self._translated(), self._http.stream("GET", url) as response:
+
+        def fetch() -> httpx.Response:
+            with self._http.stream("GET", f"{API}/artifacts/{artifact_key}/files/{name}") as response:
                 if response.is_error:
                     response.read()
-                    raise problem(response)
+                    return response
                 with partial.open("wb") as file:
                     for chunk in response.iter_bytes():
                         file.write(chunk)
+                return response
+
+        try:
+            response = self._answer(fetch, safe=True)
+            if response.is_error:
+                raise problem(response)
             return partial.replace(to)
         finally:
             partial.unlink(missing_ok=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import NO_CONTENT
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from service import schemas
+from service.retrying import PASSING, USUAL, Retries, is_safe, retry_after_s
 from storage import errors
 from storage.settings import is_loopback
 
@@ -20,6 +24,7 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 """Where `vlglab serve` listens unless told otherwise."""
 
 API = "/api/v1"
+KEY_HEADER = "Idempotency-Key"
 _BY_STATUS = {422: errors.InvalidInput, 404: errors.NotFound, 409: errors.Conflict}
 """What an error is raised as whose code the tree does not have."""
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -40,6 +45,8 @@ class Connection:
         token: str | None = None,
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = 30.0,
+        connect_timeout_s: float = 5.0,
+        retries: Retries = USUAL,
     ) -> None:
         """A connection to the service at `url`.
 
@@ -47,17 +54,21 @@ class Connection:
             url: scheme, host and port, such as http://127.0.0.1:8765.
             token: secret of an access token; None shows none, as a service on this machine asks for none.
             transport: what carries the requests; None opens connections. Tests pass `httpx.MockTransport`.
-            timeout_s: seconds that any one step of a request may take.
+            timeout_s: seconds that any one step of a request may take, such as the wait for the next bytes.
+            connect_timeout_s: seconds that making a connection may take.
+            retries: how often, and when, a safe call is sent again after a fault that passes.
         """
         import httpx
 
         self.url = url.rstrip("/")
+        self.retries = retries
         self._faults = (httpx.TransportError, httpx.InvalidURL)
+        self._passing_faults = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
         try:
             self._http = httpx.Client(
                 base_url=self.url,
                 transport=transport,
-                timeout=timeout_s,
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, connect_timeout_s)),
                 trust_env=not is_loopback(httpx.URL(self.url).host),  # no proxy stands between
                 headers={"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})},
             )
@@ -91,7 +102,7 @@ class Connection:
         params: Mapping[str, str | None] | None = None,
     ) -> _Model:
         document = None if body is None else body.model_dump(mode="json", exclude_none=True)
-        headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = None if idempotency_key is None else {KEY_HEADER: idempotency_key}
         return _parsed(self._send("POST", API + path, params=params, json=document, headers=headers), model)
 
     def _delete(self, path: str, model: type[_Model], params: Mapping[str, str | None] | None = None) -> _Model:
@@ -120,11 +131,35 @@ class Connection:
     ) -> httpx.Response:
         """The response to a request; one that says it failed is raised as the error that it names."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        with self._translated():
-            response = self._http.request(method, path, params=given, json=json, headers=headers)
+        response = self._answer(
+            lambda: self._http.request(method, path, params=given, json=json, headers=headers),
+            safe=is_safe(method, has_key=KEY_HEADER in (headers or {})),
+        )
         if response.is_error:
             raise problem(response)
         return response
+
+    def _answer(self, ask: Callable[[], httpx.Response], *, safe: bool) -> httpx.Response:
+        """The response that `ask` gets; a safe request is sent again while its faults are of the kind that passes."""
+        began = time.monotonic()
+        for number in itertools.count():
+            try:
+                with self._translated():
+                    response = ask()
+            except errors.ServiceUnreachable as error:
+                passes = isinstance(error.__cause__, self._passing_faults)
+                pause_s = self.retries.pause_s(number, time.monotonic() - began)
+                if not (safe and passes) or pause_s is None:
+                    raise
+            else:
+                if not safe or response.status_code not in PASSING:
+                    return response
+                asked_s = retry_after_s(response.headers.get("Retry-After"))
+                pause_s = self.retries.pause_s(number, time.monotonic() - began, asked_s)
+                if pause_s is None:
+                    return response
+            time.sleep(pause_s)
+        raise AssertionError("counting has no end")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -172,6 +207,11 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
     for chunk in chunks:
         *whole, rest = (rest + chunk).split("\n")
         yield from whole
+
+
+def new_key() -> str:
+    """An Idempotency-Key that nobody has used."""
+    return uuid.uuid4().hex
 
 
 def problem(response: httpx.Response) -> errors.VlglabError:

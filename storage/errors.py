@@ -29,6 +29,7 @@
     ├── TimeLimitReached                 a run took longer than its submitter allowed
     ├── TrainingFailed                   a loss that is not finite, an empty batch
     ├── ServiceUnreachable               (client) nothing answers there
+    ├── WaitedTooLong (TimeoutError)     (client) what was waited for has not ended in time
     └── ExtraMissing (ImportError)       an optional library is not installed
 
 This module imports nothing of vlglab.
@@ -239,6 +240,13 @@ class ServiceUnreachable(VlglabError):
 
     code = "service_unreachable"
     status = 503
+
+
+class WaitedTooLong(VlglabError, TimeoutError):
+    """What was waited for has not ended in the time that was given; it goes on."""
+
+    code = "waited_too_long"
+    status = 504
 
 
 class ExtraMissing(VlglabError, ImportError):

@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.schemas import Run
+from service.waiting import FINAL as FINAL
 
-FINAL = frozenset({"succeeded", "cached", "failed", "cancelled"})
-"""States that a run never leaves."""
 GOOD = frozenset({"succeeded", "cached"})
 """Final states in which a run's outputs exist."""
 

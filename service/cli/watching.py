@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
 
 from service.cli import run_table
 from service.schemas import Run
-from storage.errors import ServiceUnreachable
+from service.waiting import Patient
 
 POLL_S = 0.5
 """Seconds between two looks at the service."""
-PATIENCE_S = 30.0
-"""Seconds that a service may be away, as while it restarts, before following it is given up."""
 QUIET_S = 20.0
 """Without a terminal: seconds between two lines of progress."""
 
@@ -30,9 +27,9 @@ def follow(fetch: Callable[[], Sequence[Run]], console: Console, *, poll_s: floa
         poll_s: seconds between two looks.
 
     Raises:
-        ServiceUnreachable: the service was away for longer than PATIENCE_S.
+        ServiceUnreachable: the service was away for longer than `service.waiting.PATIENCE_S`.
     """
-    patient = _Patient(fetch)
+    patient = Patient(fetch)
     if not console.is_terminal:
         return _follow_lines(patient, console, poll_s)
     with Live(console=console, auto_refresh=False) as live:
@@ -60,23 +57,3 @@ def _follow_lines(fetch: Callable[[], Sequence[Run]], console: Console, poll_s: 
         if all(run.state in run_table.FINAL for run in runs):
             return runs
         time.sleep(poll_s)
-
-
-@dataclass
-class _Patient:
-    """Calls `fetch`, answering with what it last gave while the service is away for a short time."""
-
-    fetch: Callable[[], Sequence[Run]]
-    last: Sequence[Run] | None = None
-    heard: float = field(default_factory=time.monotonic)
-
-    def __call__(self) -> Sequence[Run]:
-        """The runs, at most PATIENCE_S old."""
-        try:
-            self.last = self.fetch()
-        except ServiceUnreachable:
-            if self.last is None or time.monotonic() - self.heard > PATIENCE_S:
-                raise
-            return self.last
-        self.heard = time.monotonic()
-        return self.last
