@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -45,19 +45,15 @@ class Patient(Generic[_T]):
         return self.last
 
 
-def until_ended(
-    fetch: Callable[[], _Waited],
-    progress: Callable[[_Waited], None] | None = None,
-    *,
-    timeout_s: float | None = None,
-    poll_s: float = 0.5,
-) -> _Waited:
-    """A run, or an experiment, once it has ended.
+def readings(
+    fetch: Callable[[], _T], ended: Callable[[_T], bool], *, timeout_s: float | None = None, poll_s: float = 0.5
+) -> Iterator[_T]:
+    """What is read again and again, until a reading says that it has ended.
 
     Args:
         fetch: reads it from the service.
-        progress: called with each reading that differs from the one before, the first and the last included.
-        timeout_s: how long to wait at most; None for as long as it takes.
+        ended: whether a reading is the last.
+        timeout_s: how long to go on at most; None for as long as it takes.
         poll_s: seconds between two readings.
 
     Raises:
@@ -67,23 +63,46 @@ def until_ended(
     patient = Patient(fetch)
     limit_s = math.inf if timeout_s is None else timeout_s
     end = time.monotonic() + limit_s
-    before: _Waited | None = None
     while True:
         found = patient()
-        if progress is not None and found != before:
-            progress(found)
-        if has_ended(found):
-            return found
-        before = found
+        yield found
+        if ended(found):
+            return
         left_s = end - time.monotonic()
         if left_s <= 0:
-            raise WaitedTooLong(
-                f"{found.id} ({found.name}) is {found.state} after {limit_s:g} s and goes on; wait for it again"
-            )
+            raise WaitedTooLong(f"what was waited for has not ended in {limit_s:g} s and goes on; wait for it again")
         time.sleep(min(poll_s, left_s))
+
+
+def until_ended(
+    fetch: Callable[[], _Waited],
+    progress: Callable[[_Waited], None] | None = None,
+    *,
+    timeout_s: float | None = None,
+    poll_s: float = 0.5,
+) -> _Waited:
+    """A run, or an experiment, once it has ended; as `readings`.
+
+    Args:
+        fetch: reads it from the service.
+        progress: called with each reading that differs from the one before, the first and the last included.
+        timeout_s: how long to wait at most; None for as long as it takes.
+        poll_s: seconds between two readings.
+    """
+    before: _Waited | None = None
+    for found in readings(fetch, has_ended, timeout_s=timeout_s, poll_s=poll_s):
+        if progress is not None and found != before:
+            progress(found)
+        before = found
+    assert before is not None, "there is always a first reading"
+    return before
 
 
 def has_ended(found: Run | ExperimentDetail) -> bool:
     """Whether a run, or every run of an experiment, is in a final state."""
-    runs = [found] if isinstance(found, Run) else found.runs
+    return all_ended([found] if isinstance(found, Run) else found.runs)
+
+
+def all_ended(runs: Sequence[Run]) -> bool:
+    """Whether every run is in a final state."""
     return all(run.state in FINAL for run in runs)

@@ -10,11 +10,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from service.cli.scripting import Exit, exit_of, line_of
+from service.cli.scripting import show_json as show_json
 from service.client import Client
 from storage.errors import InvalidInput, VlglabError
 from storage.specs.stages import describe
@@ -43,19 +45,18 @@ class Shell:
 
 
 class ErrorGroup(TyperGroup):
-    """A group of commands whose errors are one clear line on stderr and exit status 1."""
+    """A group of commands whose errors are one clear line on stderr and an exit status that says of which kind."""
 
     def invoke(self, ctx: Any) -> Any:  # Any: typer brings its own click, whose context has no public name
         """Runs the command; an error of vlglab's is printed, never a traceback."""
         try:
             return super().invoke(ctx)
         except VlglabError as error:
-            scene = f" (scene {error.scene})" if error.scene else ""
-            typer.echo(f"vlglab: {error.message}{scene} [{error.code}]", err=True)
-            raise typer.Exit(1) from error
+            typer.echo(line_of(error), err=True)
+            raise typer.Exit(exit_of(error)) from error
         except ValidationError as error:
             typer.echo(f"vlglab: {describe(error)} [request_invalid]", err=True)
-            raise typer.Exit(1) from error
+            raise typer.Exit(Exit.USAGE) from error
 
 
 def shell(ctx: typer.Context) -> Shell:
@@ -63,15 +64,6 @@ def shell(ctx: typer.Context) -> Shell:
     found = ctx.find_object(Shell)
     assert found is not None, "the root callback makes it"
     return found
-
-
-def show_json(value: BaseModel | Sequence[BaseModel]) -> None:
-    """Prints a model, or several as {"items": [...]}, as JSON on stdout."""
-    if isinstance(value, BaseModel):
-        document: Any = value.model_dump(mode="json")
-    else:
-        document = {"items": [item.model_dump(mode="json") for item in value]}
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def show_pairs(out: Console, pairs: Iterable[tuple[str, object]]) -> None:

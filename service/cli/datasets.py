@@ -11,16 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from service import schemas
-from service.cli.console import Shell, assignments, first, nested, plain_table, shell, show_json
+from service.cli import completion
+from service.cli.console import Shell, assignments, first, nested, plain_table, shell
 from service.cli.run_table import moment, size
 from service.cli.scores import per_cent
-from service.cli.watching import follow
-from storage.errors import DatasetInvalid, NotFound, UnknownName
+from service.cli.scripting import Exit, show_json
+from service.cli.scripting import Json as Json
+from service.cli.watching import follow, outcome
+from storage.errors import NotFound, UnknownName
 
 app = typer.Typer(no_args_is_help=True, help="Registered datasets.")
 features_app = typer.Typer(no_args_is_help=True, help="Published per-point embeddings.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
 
 
@@ -51,7 +53,9 @@ def add(
     if as_json:
         show_json(added)
     else:
-        shell(ctx).out.print(f"added the dataset {added.name} at {added.path}", markup=False, soft_wrap=True)
+        at = shell(ctx)
+        at.out.print(f"added the dataset {added.name} at {added.path}", markup=False, soft_wrap=True)
+        at.err.print(f"look at it with `vlglab datasets check {added.name}`", markup=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -68,7 +72,7 @@ def list_datasets(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) 
 @app.command("check")
 def check(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="A registered dataset.")],
+    name: Annotated[str, typer.Argument(help="A registered dataset.", autocompletion=completion.datasets)],
     frames: Annotated[
         int, typer.Option(min=1, help="Frames a scene in which depth and visibility are looked at.")
     ] = 32,
@@ -88,16 +92,17 @@ def check(
     made = at.client.submit(schemas.RunListRequest(name=f"check {name}", runs=[wanted]))
     run = follow(lambda: at.client.experiment(made.id).runs, at.err)[0]
     if "inspection" not in run.outputs:
-        raise DatasetInvalid(f"the dataset {name} could not be walked: {run.reason or run.state}")
+        at.err.print(f"the dataset {name} could not be walked: {run.reason or run.state}", markup=False, soft_wrap=True)
+        raise typer.Exit(outcome([run], at.err))
     with tempfile.TemporaryDirectory() as folder:
         fetched = at.client.download(run.outputs["inspection"], "scenes.json", Path(folder) / "scenes.json")
         reports = json.loads(fetched.read_text(encoding="utf-8"))
     if as_json:
-        at.out.print_json(json.dumps(reports))
+        show_json(reports)
     else:
         _show_reports(at, reports)
     if any(report["error"] or report["warnings"] for report in reports):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _show_reports(at: Shell, reports: Sequence[Mapping[str, Any]]) -> None:

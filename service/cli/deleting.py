@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import Shell, plain_table, shell, show_json
+from service.cli.console import Shell, plain_table, shell
 from service.cli.run_table import size
+from service.cli.scripting import show_json
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go and what would stay.")]

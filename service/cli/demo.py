@@ -18,6 +18,7 @@ from service import schemas
 from service.cli import run_table, scores
 from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
+from service.cli.scripting import Exit, show_json
 from service.cli.watching import follow
 from service.client import Client
 from storage.errors import DatasetInvalid, InvalidInput
@@ -40,6 +41,8 @@ class DemoOptions:
     seed: int = 0
     overrides: dict[str, object] = field(default_factory=dict)
     keep_serving: bool = False
+    as_json: bool = False
+    """Print the experiment and its scores as JSON; what people read goes to the console all the same."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> int:
@@ -53,7 +56,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         _fact(
             console, "\nStopped", f"what was computed stays in {home}; --home {shlex.quote(str(home))} goes on from it"
         )
-        return 130
+        return Exit.INTERRUPTED
 
 
 def _run(options: DemoOptions, home: Path, console: Console) -> int:
@@ -75,10 +78,13 @@ def _run(options: DemoOptions, home: Path, console: Console) -> int:
             return runs_of(client, experiment.id)
 
         runs = follow(fetch, console)
+        if options.as_json:
+            scored = client.experiment_evaluations(experiment.id)
+            show_json({"home": str(home), "experiment": client.experiment(experiment.id), "evaluations": scored})
         if any(run.state not in run_table.GOOD for run in runs):
             show_failures(console, client, runs)
             _fact(console, "\nHome", f"{home} (--home {shlex.quote(str(home))} goes on from what is there)")
-            return 1
+            return Exit.FAILED
         show_results(console, client, experiment.id, runs, home)
         show_costs(console, client.hosts(), time.monotonic() - began)
         _fact(console, "Serve again", f"VLGLAB_HOME={shlex.quote(str(home))} {shlex.quote(_shown_command())} serve")

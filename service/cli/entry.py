@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli import datasets, experiments, hosts, runs, server, tokens
+from service.cli import datasets, experiments, hosts, runs, server, status, tokens
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
+from service.cli.scripting import Exit, Json
 from service.cli.tables import tables
 from service.client import DEFAULT_URL, Client
 
@@ -20,7 +23,6 @@ app = typer.Typer(
     help="The experiment service for 3D weakly supervised segmentation with 2D vision-language guidance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(experiments.app, name="experiments")
@@ -31,6 +33,9 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(server.database_app, name="db")
 app.command("serve")(server.serve)
 app.command("tables")(tables)
+app.command("health")(status.health)
+app.command("recipes")(status.recipes)
+app.command("config")(status.config)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,8 +82,9 @@ def demo(
         list[str] | None, typer.Option("--set", metavar="RUN.FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
     keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve the results until Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Runs the whole method with a service of its own, and prints what came of it."""
+    """Runs the whole method with a service of its own, and prints what came of it. JSON is of the experiment."""
     options = DemoOptions(
         home=home,
         data=data,
@@ -86,13 +92,19 @@ def demo(
         seed=seed,
         overrides=assignments(override or [], "--set"),
         keep_serving=keep_serving,
+        as_json=as_json,
     )
-    raise typer.Exit(run_demo(options, shell(ctx).out))
+    at = shell(ctx)
+    raise typer.Exit(run_demo(options, at.err if as_json else at.out))
 
 
 def main() -> None:
-    """Runs the command line."""
-    app()
+    """Runs the command line; what nobody foresaw ends it with a traceback and a status of its own."""
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - whatever it is, its traceback is shown
+        traceback.print_exc()
+        sys.exit(Exit.BROKEN)
 
 
 if __name__ == "__main__":

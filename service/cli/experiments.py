@@ -9,22 +9,25 @@ import typer
 from rich.console import Console
 
 from service import schemas
-from service.cli import deleting, plan_table, run_table, scores
-from service.cli.console import Shell, assignments, first, plain_table, shell, show_json, show_pairs
-from service.cli.datasets import Json, Limit
-from service.cli.watching import follow
+from service.cli import completion, deleting, events, plan_files, plan_table, run_table, scores
+from service.cli.console import Shell, assignments, first, plain_table, shell, show_pairs
+from service.cli.datasets import Limit
+from service.cli.scripting import Exit, Json, show_json, show_line
+from service.cli.watching import follow, follow_as_json, outcome
 from service.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: the runs of a recipe on a dataset.")
+app.command("submit-plan")(plan_files.submit_plan)
+app.command("events")(events.experiment_events)
 
-ExperimentId = Annotated[str, typer.Argument(help="An experiment's id.")]
+ExperimentId = Annotated[str, typer.Argument(help="An experiment's id.", autocompletion=completion.experiments)]
 
 
 @app.command("submit")
 def submit(
     ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(help="Such as 3dss-vlg.")],
-    dataset: Annotated[str, typer.Option(help="Name of a registered dataset.")],
+    dataset: Annotated[str, typer.Option(help="Name of a registered dataset.", autocompletion=completion.datasets)],
     preset: Annotated[str, typer.Option(help="paper, authors_code, demo or demo-capture.")] = "paper",
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever draws.")] = 0,
     override: Annotated[
@@ -36,12 +39,10 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="A word to find its runs by; give it again for more.")] = None,
     notes: Annotated[str, typer.Option(help="What whoever looks at it should know.")] = "",
     time_limit: Annotated[float | None, typer.Option(help="Seconds that an attempt at a run may take.")] = None,
-    once: Annotated[
-        str | None, typer.Option(help="A name of this submission: given again, nothing is submitted.")
-    ] = None,
+    once: plan_files.Once = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each run whose stage uses one.")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for each run.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow its runs until they have ended.")] = False,
+    watch: plan_files.Watch = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be computed, and what it takes.")
     ] = False,
@@ -72,11 +73,12 @@ def submit(
         return
     made = at.client.submit(body, idempotency_key=once)
     if as_json:
-        show_json(made)
+        (show_line if watch else show_json)(made)
     else:
         at.out.print(made.id, highlight=False)
+        plan_files.said(at, f"vlglab experiments watch {made.id}", watched=watch)
     if watch:
-        raise typer.Exit(_watch(at, made.id))
+        raise typer.Exit(_watch(at, made.id, as_json=as_json))
 
 
 @app.command("list")
@@ -114,17 +116,28 @@ def show(ctx: typer.Context, experiment: ExperimentId, as_json: Json = False) ->
 
 
 @app.command("watch")
-def watch_experiment(ctx: typer.Context, experiment: ExperimentId) -> None:
-    """Follows an experiment's runs until they have ended; exit status 1 if one of them did not succeed."""
+def watch_experiment(
+    ctx: typer.Context,
+    experiment: ExperimentId,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Follows an experiment's runs until they have ended; exit status 1 if one of them did not succeed.
+
+    JSON is a line a change of a run's state.
+    """
     at = shell(ctx)
     at.client.experiment(experiment)
-    raise typer.Exit(_watch(at, experiment))
+    raise typer.Exit(_watch(at, experiment, timeout_s=timeout, as_json=as_json))
 
 
 @app.command("cancel")
-def cancel(ctx: typer.Context, experiment: ExperimentId) -> None:
+def cancel(ctx: typer.Context, experiment: ExperimentId, as_json: Json = False) -> None:
     """Asks the experiment's runs that have not ended to stop."""
     found = shell(ctx).client.cancel_experiment(experiment)
+    if as_json:
+        show_json(found)
+        return
     shell(ctx).out.print(f"asked the runs of {found.id} to stop", markup=False)
 
 
@@ -133,9 +146,13 @@ def retry(
     ctx: typer.Context,
     experiment: ExperimentId,
     anew: Annotated[bool, typer.Option("--anew", help="Begin from nothing and not from the last checkpoints.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Queues the experiment's runs again that failed or were cancelled; what has succeeded stays."""
     found = shell(ctx).client.retry_experiment(experiment, anew=anew)
+    if as_json:
+        show_json(found)
+        return
     at = f"vlglab experiments watch {found.id}"
     shell(ctx).out.print(
         f"the runs of {found.id} that had ended badly wait again; follow them with `{at}`", markup=False
@@ -172,8 +189,14 @@ def show_scores(out: Console, evaluations: Sequence[schemas.Evaluation]) -> None
     out.print(scores.class_table(evaluations))
 
 
-def _watch(at: Shell, experiment_id: str) -> int:
-    """Follows an experiment's runs, prints its scores, and returns the exit status."""
-    runs = follow(lambda: runs_of(at.client, experiment_id), at.out)
+def _watch(at: Shell, experiment_id: str, *, timeout_s: float | None = None, as_json: bool = False) -> Exit:
+    """Follows an experiment's runs, prints its scores where people read, and returns the exit status."""
+
+    def fetch() -> list[schemas.Run]:
+        return runs_of(at.client, experiment_id)
+
+    if as_json:
+        return outcome(follow_as_json(fetch, timeout_s=timeout_s), at.err)
+    runs = follow(fetch, at.out, timeout_s=timeout_s)
     show_scores(at.out, at.client.experiment_evaluations(experiment_id))
-    return 0 if all(run.state in run_table.GOOD for run in runs) else 1
+    return outcome(runs, at.err)

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import plain_table, shell, show_json
-from service.cli.datasets import Json
+from service.cli.console import plain_table, shell
 from service.cli.run_table import moment, size
+from service.cli.scripting import Json, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Worker hosts: who runs runs.")
 

@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 
 from service import schemas
-from service.cli import run_table
+from service.cli import completion, run_table
 from service.cli.console import shell
-from service.cli.watching import follow
+from service.cli.scripting import Json, show_json
+from service.cli.watching import follow, outcome
 from service.client import Client
 from storage.errors import InvalidInput
 from storage.specs.stages import STAGES
@@ -42,7 +43,12 @@ class Choice:
 
 def picture(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(help="Id of a run that made labels, or that evaluated or drew some.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Id of a run that made labels, or that evaluated or drew some.", autocompletion=completion.runs
+        ),
+    ],
     splits: Annotated[
         list[str] | None, typer.Option(help="train or test, may be repeated; default: test where the run has it.")
     ] = None,
@@ -51,7 +57,7 @@ def picture(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default: picture-RUN.")] = None,
     without_2d: Annotated[bool, typer.Option("--without-2d", help="Leave out the panel of the 2D projection.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Draws what a run predicted, and fetches the picture and the coloured PLY files."""
     at = shell(ctx)
@@ -61,11 +67,12 @@ def picture(
     made = at.client.submit(schemas.RunListRequest(name=f"picture of {asked.id}", runs=runs))
     report = follow(lambda: at.client.experiment(made.id).runs, at.err)[-1]
     if report.state not in run_table.GOOD:
-        raise InvalidInput(f"the picture could not be drawn: {report.reason or report.state} (run {report.id})")
+        at.err.print(f"the picture could not be drawn: {report.reason or report.state}", markup=False, soft_wrap=True)
+        raise typer.Exit(outcome([report], at.err))
     files = fetch(at.client, report, out or Path(f"picture-{asked.id}"))
     if as_json:
         document = {"run": report.id, "state": report.state, "files": [str(file) for file in files]}
-        at.out.print_json(data=document)
+        show_json(document)
         return
     clouds = [file for file in files if file.suffix == ".ply"]
     facts = [("picture", str(file)) for file in files if file not in clouds]

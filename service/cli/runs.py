@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli import deleting, pictures, run_table
-from service.cli.console import assignments, first, shell, show_json, show_pairs
-from service.cli.datasets import Json, Limit
-from service.cli.watching import POLL_S, follow
+from service.cli import completion, deleting, events, pictures, plan_files, run_table
+from service.cli.console import assignments, first, shell, show_pairs
+from service.cli.datasets import Limit
+from service.cli.scripting import Json, show_json, show_line
+from service.cli.watching import POLL_S, follow, follow_as_json, outcome
 
 app = typer.Typer(no_args_is_help=True, help="Runs: one stage each.")
+app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
+app.command("events")(events.run_events)
 
-RunId = Annotated[str, typer.Argument(help="A run's id.")]
+RunId = Annotated[str, typer.Argument(help="A run's id.", autocompletion=completion.runs)]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")]
 
 
 @app.command("list")
@@ -24,8 +28,12 @@ def list_runs(
     ctx: typer.Context,
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only runs of this stage.")] = None,
-    experiment: Annotated[str | None, typer.Option(help="Only runs of this experiment.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only runs that read this dataset.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Only runs of this experiment.", autocompletion=completion.experiments)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only runs that read this dataset.", autocompletion=completion.datasets)
+    ] = None,
     owner: Annotated[str | None, typer.Option(help="Only runs that this person submitted.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only runs that have this tag.")] = None,
     limit: Limit = 50,
@@ -62,11 +70,15 @@ def show(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
 
 
 @app.command("watch")
-def watch(ctx: typer.Context, run: RunId) -> None:
-    """Follows a run until it has ended; exit status 1 if it did not succeed."""
+def watch(ctx: typer.Context, run: RunId, timeout: Timeout = None, as_json: Json = False) -> None:
+    """Follows a run until it has ended; exit status 1 if it did not succeed. JSON is a line a change of state."""
     at = shell(ctx)
-    runs = follow(lambda: [at.client.run(run)], at.out)
-    raise typer.Exit(0 if all(one.state in run_table.GOOD for one in runs) else 1)
+
+    def fetch() -> list[schemas.Run]:
+        return [at.client.run(run)]
+
+    found = follow_as_json(fetch, timeout_s=timeout) if as_json else follow(fetch, at.out, timeout_s=timeout)
+    raise typer.Exit(outcome(found, at.err))
 
 
 @app.command("logs")
@@ -75,8 +87,9 @@ def logs(
     run: RunId,
     attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last one if not given.")] = None,
     following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Prints a run's log."""
+    """Prints a run's log. JSON is a line for each piece that was read, with the offset after it, in bytes."""
     at = shell(ctx)
     offset, reading, ended = 0, attempt, True
     while True:
@@ -86,7 +99,10 @@ def logs(
             if attempt is None and now.attempt != reading:  # a worker was lost, and another has begun anew
                 offset, reading = 0, now.attempt or None
         text, after = at.client.logs(run, attempt=reading, offset=offset)
-        typer.echo(text, nl=False)
+        if as_json and after != offset:
+            show_line({"run": run, "attempt": reading, "text": text, "next_offset": after})
+        elif not as_json:
+            typer.echo(text, nl=False)
         if after == offset and ended:
             return
         if after == offset:
@@ -95,9 +111,12 @@ def logs(
 
 
 @app.command("cancel")
-def cancel(ctx: typer.Context, run: RunId) -> None:
+def cancel(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     """Asks a run to stop; one that has not started is cancelled at once."""
     found = shell(ctx).client.cancel_run(run)
+    if as_json:
+        show_json(found)
+        return
     shell(ctx).out.print(
         f"{found.id} is {'stopping' if found.state == 'running' else found.state}", markup=False, highlight=False
     )
@@ -108,9 +127,13 @@ def retry(
     ctx: typer.Context,
     run: RunId,
     anew: Annotated[bool, typer.Option("--anew", help="Begin from nothing and not from the last checkpoint.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Queues a run again that failed or was cancelled, with the runs that were given up because of it."""
     found = shell(ctx).client.retry_run(run, anew=anew)
+    if as_json:
+        show_json(found)
+        return
     shell(ctx).out.print(
         f"{found.id} waits again; follow it with `vlglab runs watch {found.id}`", markup=False, highlight=False
     )
@@ -131,11 +154,13 @@ def rerun(
     """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id."""
     given = {"changes": assignments(change or [], "--set"), "name": name, "tags": tag}
     body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
-    made = shell(ctx).client.rerun(run, body, idempotency_key=once)
+    at = shell(ctx)
+    made = at.client.rerun(run, body, idempotency_key=once)
     if as_json:
         show_json(made)
     else:
-        shell(ctx).out.print(made.id, highlight=False)
+        at.out.print(made.id, highlight=False)
+        plan_files.said(at, f"vlglab runs watch {made.id}", watched=False)
 
 
 @app.command("delete")

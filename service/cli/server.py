@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.host_keeper import HostKeeper
+from service.cli.scripting import Json, show_json, show_line
 from storage.errors import InvalidInput
 from storage.settings import Settings
 
@@ -39,12 +40,15 @@ SHUTDOWN_S = 5
 
 
 @database_app.command("upgrade")
-def upgrade_database() -> None:
+def upgrade_database(as_json: Json = False) -> None:
     """Brings the database's tables up to this version; makes them where there are none."""
     from migrations.upgrade import upgrade
 
-    revision = upgrade(_settings().resolved_database_url)
-    typer.echo(f"the database is at revision {revision}")
+    revision = upgrade(read_settings().resolved_database_url)
+    if as_json:
+        show_json({"revision": revision})
+    else:
+        typer.echo(f"the database is at revision {revision}")
 
 
 @database_app.command("add-token")
@@ -52,15 +56,20 @@ def add_token(
     owner: Annotated[str, typer.Argument(help="Whose it is.")],
     role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
     days: Annotated[float | None, typer.Option(min=0.001, help="Days that it is good for; default for ever.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Makes a token straight in the database, as the first one must be made, and prints its secret, this once."""
     from migrations.upgrade import upgrade
     from service.first_token import make_token
 
-    config = _settings()
+    config = read_settings()
     config.home_path.mkdir(parents=True, exist_ok=True)
     upgrade(config.resolved_database_url)
-    typer.echo(make_token(config, owner, role, days))
+    secret = make_token(config, owner, role, days)
+    if as_json:
+        show_json({"owner": owner, "role": role, "secret": secret})
+    else:
+        typer.echo(secret)
 
 
 def serve(
@@ -68,24 +77,28 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
     no_host: Annotated[bool, typer.Option("--no-host", help="Start no worker host.")] = False,
     stop_host: Annotated[bool, typer.Option("--stop-host", help="End the worker host with the service.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Serves the API, plans runs, and keeps a worker host, which outlives it."""
+    """Serves the API, plans runs, and keeps a worker host, which outlives it. JSON is a line once it answers."""
     from migrations.upgrade import upgrade
     from service.app import create_app
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    config = _settings().model_copy(update=given)
+    config = read_settings().model_copy(update=given)
     config.home_path.mkdir(parents=True, exist_ok=True)
     upgrade(config.resolved_database_url)
     if config.tokens_required and config.first_token is not None:
-        _write_first_token(config, config.first_token)
+        _write_first_token(config, config.first_token, quiet=as_json)
     application = create_app(config)
     listening = _bind(config)
     keeper = HostKeeper(config)
 
     def ready(address: str) -> None:
-        typer.echo(f"vlglab serving at {address}")
+        if as_json:
+            show_line({"url": address})
+        else:
+            typer.echo(f"vlglab serving at {address}")
         if not no_host:
             keeper.start()
 
@@ -151,15 +164,15 @@ def _bind(config: Settings) -> socket.socket:
     return listening
 
 
-def _write_first_token(config: Settings, path: Path) -> None:
+def _write_first_token(config: Settings, path: Path, *, quiet: bool) -> None:
     """Makes an admin's token where no admin has one, and writes it to a file that only this user can read."""
     from service.first_token import write_first_token
 
     if write_first_token(config, path):
-        typer.echo(f"an admin's token stands in {path}; show it as VLGLAB_API_TOKEN")
+        typer.echo(f"an admin's token stands in {path}; show it as VLGLAB_API_TOKEN", err=quiet)
 
 
-def _settings() -> Settings:
+def read_settings() -> Settings:
     """This process's settings.
 
     Raises:

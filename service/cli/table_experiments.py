@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service import schemas
 from service.cli.console import Shell
+from service.cli.scripting import Exit
 from service.cli.watching import follow
 from service.client import Client
 
@@ -113,7 +114,7 @@ def _wait(at: Shell, experiments: Iterable[str]) -> None:
         runs = follow(partial(_runs, at.client, experiment), at.err)
         if any(run.state in _ENDED_BADLY for run in runs):
             at.err.print(f"the experiment {experiment} did not end well: vlglab experiments show {experiment}")
-            raise typer.Exit(1)
+            raise typer.Exit(Exit.FAILED)
 
 
 def _runs(client: Client, experiment: str) -> Sequence[schemas.Run]:

@@ -16,10 +16,10 @@ import typer
 from rich.table import Table
 
 from service import schemas
-from service.cli import published
+from service.cli import completion, published
 from service.cli.console import Shell, assignments, plain_table, shell
-from service.cli.datasets import Json
 from service.cli.scores import per_cent
+from service.cli.scripting import Json, show_json
 from service.cli.table_experiments import completed, moved
 from service.cli.table_rows import OURS, ROWS, Ask, Wanted, requests
 from service.client import Client
@@ -56,8 +56,10 @@ Row = tuple[Ask, Result]
 def tables(
     ctx: typer.Context,
     number: Annotated[int, typer.Argument(min=1, max=5, help="Number of the paper's table.")],
-    dataset: Annotated[str, typer.Option(help="Name of a registered dataset.")],
-    target: Annotated[str | None, typer.Option(help="Table 4: the other dataset.")] = None,
+    dataset: Annotated[str, typer.Option(help="Name of a registered dataset.", autocompletion=completion.datasets)],
+    target: Annotated[
+        str | None, typer.Option(help="Table 4: the other dataset.", autocompletion=completion.datasets)
+    ] = None,
     preset: Annotated[str, typer.Option(help="paper, authors_code, demo or demo-capture.")] = "paper",
     encoder: Annotated[
         str,
@@ -88,7 +90,7 @@ def tables(
         about = {"table": number, "dataset": dataset, "target": target, "preset": preset, "encoder": encoder}
         theirs = [asdict(row) for row in _PUBLISHED.get(number, ())]
         document = {**about, "overrides": wanted.fields, "published": theirs, "rows": [_flat(row) for row in rows]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        show_json(document)
         return
     on = dataset if target is None else f"{dataset} and {target}"
     at.out.print(f"Table {number} on {on}; {_how(wanted)}. The paper's figures are those on its own data.")

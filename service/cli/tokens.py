@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import plain_table, shell, show_json
-from service.cli.datasets import Json
+from service.cli.console import plain_table, shell
 from service.cli.run_table import moment
+from service.cli.scripting import Json, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Tokens of the API.")
 
@@ -45,9 +45,14 @@ def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command("revoke")
-def revoke(ctx: typer.Context, token: Annotated[str, typer.Argument(help="Id of a token.")]) -> None:
+def revoke(
+    ctx: typer.Context, token: Annotated[str, typer.Argument(help="Id of a token.")], as_json: Json = False
+) -> None:
     """Makes a token useless."""
     gone = shell(ctx).client.revoke_token(token)
+    if as_json:
+        show_json(gone)
+        return
     shell(ctx).out.print(f"the token {gone.id} of {gone.owner} is revoked", markup=False)
 
 

@@ -44,7 +44,7 @@ def picture(client: Client, *arguments: str) -> tuple[int, str]:
     out = io.StringIO()
     shell = Shell(client, out=Console(file=out, width=200), err=Console(file=io.StringIO(), width=200))
     result = CliRunner().invoke(app, ["runs", "picture", *arguments], obj=shell)
-    return result.exit_code, out.getvalue() + result.stderr
+    return result.exit_code, out.getvalue() + result.stdout + result.stderr
 
 
 def ply_colours(path: Path) -> np.ndarray:
@@ -87,11 +87,11 @@ def test_a_run_that_labelled_nothing_says_what_it_made_and_which_run_to_draw(
     client: Client, ablation: dict[str, schemas.Run], tmp_path: Path
 ) -> None:
     status, out = picture(client, ablation["ingest"].id, "--out", str(tmp_path / "none"))
-    assert status == 1 and not (tmp_path / "none").exists()
+    assert status == 2 and not (tmp_path / "none").exists()
     assert "made scenes (scenes), ground_truth (ground_truth), which cannot be drawn" in out
     assert ablation["predict"].id in out and ablation["distill"].id not in out
     status, out = picture(client, ablation["predict"].id, "--splits", "train")
-    assert status == 1 and "labelled scenes of test, none of train" in out
+    assert status == 2 and "labelled scenes of test, none of train" in out
 
 
 def test_a_published_checkpoint_is_evaluated_by_one_request_and_predicts_what_it_did_before(

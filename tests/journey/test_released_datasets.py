@@ -51,7 +51,7 @@ def check(client: Client, *arguments: str) -> tuple[int, str]:
     out = io.StringIO()
     shell = Shell(client, out=Console(file=out, width=200), err=Console(file=io.StringIO(), width=200))
     result = CliRunner().invoke(app, ["datasets", "check", *arguments], obj=shell)
-    return result.exit_code, out.getvalue() + result.stderr
+    return result.exit_code, out.getvalue() + result.stdout + result.stderr
 
 
 def test_check_walks_a_release_and_says_what_is_missing(client: Client, dataset: str) -> None:

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from service import examples
+from service import examples, schemas
 from service.cli.console import Shell
 from service.cli.entry import app
+from storage.settings import Settings, settings
 from tests.service.fake_api import FakeApi, refusal
 
 DETAIL = {**examples.EXPERIMENT, "runs": [examples.RUN]}
@@ -90,7 +91,7 @@ def test_lists_print_tables_and_with_json_what_the_service_said() -> None:
     assert examples.RUN["id"] in table
     assert dict(api.requests[0].url.params) == {"state": "running", "stage": "distill"}
     _, text = vlglab(api, "runs", "list", "--json")
-    (item,) = json.loads(text)["items"]
+    (item,) = json.loads(text)
     assert {name: item[name] for name in ("id", "state", "spec", "outputs")} == {
         name: examples.RUN[name] for name in ("id", "state", "spec", "outputs")
     }
@@ -163,14 +164,14 @@ def test_without_follow_a_log_is_read_to_its_present_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "code", "status"),
     [
-        (["runs", "show", "nope"], "not_found"),
-        (["datasets", "check", "nope"], "unknown_name"),
-        (["experiments", "submit", "3dss-vgl", "--dataset", "offices"], "unknown_name"),
-        (["experiments", "submit", "x", "--dataset", "o", "--set", "nonsense"], "invalid_input"),
-        (["experiments", "submit", "x", "--dataset", "o", "--name", ""], "request_invalid"),
-        (["datasets", "add", "a", "--kind", "video", "--label-set", "s3dis13"], "request_invalid"),
+        (["runs", "show", "nope"], "not_found", 5),
+        (["datasets", "check", "nope"], "unknown_name", 5),
+        (["experiments", "submit", "3dss-vgl", "--dataset", "offices"], "unknown_name", 5),
+        (["experiments", "submit", "x", "--dataset", "o", "--set", "nonsense"], "invalid_input", 2),
+        (["experiments", "submit", "x", "--dataset", "o", "--name", ""], "request_invalid", 2),
+        (["datasets", "add", "a", "--kind", "video", "--label-set", "s3dis13"], "request_invalid", 2),
         (
             [
                 "datasets",
@@ -186,13 +187,14 @@ def test_without_follow_a_log_is_read_to_its_present_end() -> None:
                 "a.b=1",
             ],
             "invalid_input",
+            2,
         ),
     ],
 )
-def test_errors_are_one_line_on_stderr_with_the_code(arguments: list[str], code: str) -> None:
+def test_errors_are_one_line_on_stderr_with_the_code(arguments: list[str], code: str, status: int) -> None:
     api = FakeApi({("POST", "/api/v1/experiments"): refusal(422, "unknown_name", "the nearest known are: 3dss-vlg")})
     result, out = vlglab(api, *arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == status
     assert out == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("vlglab: ")
@@ -219,3 +221,106 @@ def test_features_and_datasets_are_listed() -> None:
     assert "stand-in" in features
     _, datasets = vlglab(api, "datasets", "list")
     assert examples.DATASET["name"] in datasets
+
+
+EVENTS = [{**examples.EVENT, "id": number, "run_id": run} for number, run in ((3, "r1"), (4, "r2"), (7, "r1"))]
+
+
+def of_run(run: str) -> Any:
+    """Pages of a run's events, the last one empty."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params["cursor"])
+        items = [event for event in EVENTS if event["run_id"] == run and event["id"] > after]
+        return httpx.Response(200, json={"items": items, "next": str(items[-1]["id"] if items else after)})
+
+    return answer
+
+
+def two_runs(first: str, second: str) -> dict[str, Any]:
+    runs = [{**examples.RUN, "id": "r1", "state": first}, {**examples.RUN, "id": "r2", "state": second}]
+    return {**examples.EXPERIMENT, "id": "e1", "runs": runs}
+
+
+def test_an_experiment_s_events_are_those_of_its_runs_in_the_order_in_which_they_happened() -> None:
+    lists = {("GET", f"/api/v1/runs/{run}/events"): of_run(run) for run in ("r1", "r2")}
+    api = FakeApi({("GET", "/api/v1/experiments/e1"): two_runs("succeeded", "failed"), **lists})
+    _, text = vlglab(api, "experiments", "events", "e1", "--json")
+    assert [event["id"] for event in json.loads(text)] == [3, 4, 7]
+    _, text = vlglab(api, "experiments", "events", "e1", "--after", "3", "--follow", "--json")
+    assert [json.loads(line)["id"] for line in text.splitlines()] == [4, 7], "all have ended: nothing is waited for"
+    _, text = vlglab(api, "experiments", "events", "e1")
+    assert [line.split()[0] for line in text.splitlines()] == ["id", "3", "4", "7"]
+
+
+def test_following_an_experiment_ends_when_all_its_runs_have_whatever_ended_once_before() -> None:
+    states = ["failed", "queued", "running", "succeeded"]
+    events = [
+        {**examples.EVENT, "id": number, "run_id": "r1", "state": state} for number, state in enumerate(states, 1)
+    ]
+    lines = [f"id: {one['id']}\nevent: state\ndata: {schemas.Event(**one).model_dump_json()}\n\n" for one in events]
+    reads = [
+        httpx.Response(200, json=two_runs(state, "cached")) for state in ("running", "running", "running", "failed")
+    ]
+    api = FakeApi(
+        {
+            ("GET", "/api/v1/experiments/e1"): reads,
+            ("GET", "/api/v1/events/stream"): httpx.Response(200, text="".join(lines)),
+        }
+    )
+    result, text = vlglab(api, "experiments", "events", "e1", "--follow", "--json")
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["state"] for line in text.splitlines()] == states
+
+
+def test_a_run_is_submitted_from_a_file_or_from_stdin_once(tmp_path: Any) -> None:
+    asked = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}, "tags": ["a"]}
+    (tmp_path / "run.json").write_text(json.dumps(asked))
+    api = FakeApi({("POST", "/api/v1/runs"): examples.RUN})
+    result, out = vlglab(api, "runs", "submit", str(tmp_path / "run.json"), "--once", "mine")
+    assert result.exit_code == 0, result.output
+    assert out.strip() == examples.RUN["id"]
+    assert f"vlglab runs watch {examples.RUN['id']}" in result.stderr
+    assert {name: api.bodies()[0][name] for name in asked} == asked
+    assert api.requests[0].headers["Idempotency-Key"] == "mine"
+    for file in (tmp_path / "none.json", tmp_path):
+        result, out = vlglab(api, "runs", "submit", str(file))
+        assert (result.exit_code, out) == (2, ""), "a file that cannot be read is a fault of the request"
+
+
+def test_a_plan_of_runs_is_submitted_as_an_experiment_and_followed(tmp_path: Any) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(examples.RUN_LIST_REQUEST))
+    api = FakeApi(
+        {
+            ("POST", "/api/v1/experiments"): DETAIL,
+            ("GET", f"/api/v1/experiments/{DETAIL['id']}"): two_runs("cached", "failed"),
+        }
+    )
+    result, out = vlglab(api, "experiments", "submit-plan", str(tmp_path / "plan.json"), "--watch", "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [DETAIL["id"], "r1", "r2"]
+    assert [one["name"] for one in api.bodies()[0]["runs"]] == ["ingest", "extract"]
+    assert "vlglab runs logs r2" in result.stderr
+
+
+def test_waiting_ends_with_a_status_of_its_own_where_the_time_is_up() -> None:
+    api = FakeApi({("GET", "/api/v1/runs/r1"): {**examples.RUN, "id": "r1", "state": "running"}})
+    result, out = vlglab(api, "runs", "watch", "r1", "--timeout", "0.01", "--json")
+    assert result.exit_code == 7
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["running"]
+
+
+def test_the_settings_are_shown_with_their_defaults_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLGLAB_DATABASE_URL", "postgresql://eve:p@ss:w@rd@db.lab:5432/vlglab")
+    monkeypatch.setenv("VLGLAB_API_TOKEN", "vlglab_0123456789")
+    monkeypatch.setenv("VLGLAB_HOME", "/srv/lab")
+    settings.cache_clear()
+    for more in ((), ("--json",)):
+        _, out = vlglab(FakeApi({}), "config", *more)
+        assert "postgresql://eve:***@db.lab:5432/vlglab" in out
+        assert "p@ss" not in out and "w@rd" not in out and "0123456789" not in out
+    shown = json.loads(out)
+    settings.cache_clear()
+    assert {f"VLGLAB_{name.upper()}" for name in Settings.model_fields} <= set(shown)
+    assert shown["VLGLAB_STORE_URL"] == "file:///srv/lab/store"
+    assert shown["VLGLAB_API_TOKEN"] == "***"

@@ -136,7 +136,7 @@ def vlglab(home: Path, *arguments: str, **variables: str) -> subprocess.Complete
 def test_an_address_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = vlglab(tmp_path, "serve", "--no-host", "--port", str(taken.getsockname()[1]))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--port" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
@@ -146,7 +146,7 @@ def test_an_address_that_others_reach_is_refused_before_anything_listens_while_n
 ) -> None:
     """Asked for on an address of this machine's loopback network by another name, so that no test listens beyond it."""
     done = vlglab(tmp_path, "serve", "--no-host", "--port", "0", VLGLAB_REQUIRE_TOKENS="1")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "vlglab db add-token" in done.stderr and "VLGLAB_ALLOW_ANYONE" in done.stderr
     assert "serving" not in done.stdout
 
@@ -163,15 +163,15 @@ def test_from_nothing_to_a_service_that_asks_for_tokens(tmp_path: Path) -> None:
         assert stat.S_IMODE(first.stat().st_mode) == 0o600
         admin = {"VLGLAB_URL": url, "VLGLAB_API_TOKEN": first.read_text().strip()}
         refused = vlglab(tmp_path, "runs", "list", VLGLAB_URL=url)
-        assert refused.returncode == 1 and "VLGLAB_API_TOKEN" in refused.stderr
+        assert refused.returncode == 4 and "VLGLAB_API_TOKEN" in refused.stderr
         made = vlglab(tmp_path, "tokens", "add", "ada", "--role", "reader", **admin)
         ada = {"VLGLAB_URL": url, "VLGLAB_API_TOKEN": made.stdout.strip()}
         assert vlglab(tmp_path, "tokens", "whoami", **ada).stdout.strip() == "ada (reader)"
         assert vlglab(tmp_path, "runs", "list", **ada).returncode == 0
-        assert vlglab(tmp_path, "tokens", "list", **ada).returncode == 1
+        assert vlglab(tmp_path, "tokens", "list", **ada).returncode == 4
         by_hand = vlglab(tmp_path, "db", "add-token", "eve", "--role", "admin")
         listed = vlglab(tmp_path, "tokens", "list", "--json", VLGLAB_URL=url, VLGLAB_API_TOKEN=by_hand.stdout.strip())
-        items = {item["owner"]: item for item in json.loads(listed.stdout)["items"]}
+        items = {item["owner"]: item for item in json.loads(listed.stdout)}
         assert set(items) == {"admin", "ada", "eve"}
         assert made.stdout.strip() not in listed.stdout
         assert vlglab(tmp_path, "tokens", "revoke", items["ada"]["id"], **admin).returncode == 0
@@ -184,7 +184,7 @@ def test_from_nothing_to_a_service_that_asks_for_tokens(tmp_path: Path) -> None:
 
 def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     done = vlglab(tmp_path, "serve", "--no-host", VLGLAB_SLOTS="many")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "slots" in done.stderr
     assert "Traceback" not in done.stderr
 

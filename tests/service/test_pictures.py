@@ -88,11 +88,12 @@ def lab(runs: list[dict[str, Any]] | None = None, attributes: dict[str, dict[str
 
 
 def picture(api: FakeApi, *arguments: str) -> tuple[int, str]:
-    out = io.StringIO()
+    out, err = io.StringIO(), io.StringIO()
     with api.client() as client:
-        at = Shell(client, out=Console(file=out, width=200), err=Console(file=io.StringIO(), width=200))
+        at = Shell(client, out=Console(file=out, width=200), err=Console(file=err, width=200))
         result = CliRunner().invoke(app, ["runs", "picture", *arguments], obj=at)
-    return result.exit_code, out.getvalue() + result.stderr
+    said = err.getvalue() + result.stderr if result.exit_code else ""
+    return result.exit_code, out.getvalue() + result.stdout + said
 
 
 def asked(api: FakeApi) -> list[dict[str, Any]]:
@@ -180,18 +181,18 @@ def test_a_run_that_is_at_work_is_waited_for(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_says_why_and_what_can(tmp_path: Path) -> None:
     api = lab()
     status, out = picture(api, "r-distill", "--out", str(tmp_path / "x"))
-    assert status == 1 and not api.bodies() and not (tmp_path / "x").exists()
+    assert status == 2 and not api.bodies() and not (tmp_path / "x").exists()
     assert "made network (checkpoint), which cannot be drawn" in out
     assert all(word in out for word in ("r-predict (predict, succeeded)", "r-pseudo", "r-evaluate"))
     alone = lab([{**RUNS[2], "experiment_id": None}])
     assert "draw a run of pseudo_label or predict" in picture(alone, "r-distill")[1]
     failed = lab([{**RUNS[3], "state": "failed", "reason": "the network is of another dimension"}])
     status, out = picture(failed, "r-predict")
-    assert status == 1 and "is failed" in out and "another dimension" in out
+    assert status == 2 and "is failed" in out and "another dimension" in out
     status, out = picture(lab(), "r-predict", "--splits", "train")
-    assert status == 1 and "labelled scenes of test, none of train" in out
+    assert status == 2 and "labelled scenes of test, none of train" in out
     status, out = picture(lab(), "r-nowhere")
-    assert status == 1 and "[not_found]" in out
+    assert status == 5 and "[not_found]" in out
 
 
 def test_a_report_that_fails_ends_the_command_with_its_reason(tmp_path: Path) -> None:
@@ -199,4 +200,6 @@ def test_a_report_that_fails_ends_the_command_with_its_reason(tmp_path: Path) ->
     ended = run("r-report", "report", state="failed", reason="room_1: made for other points")
     api.answers["GET", f"{API}/experiments/e2"] = {**examples.EXPERIMENT, "runs": [ended]}
     status, out = picture(api, "r-predict", "--out", str(tmp_path / "x"))
-    assert status == 1 and "made for other points (run r-report)" in out and not (tmp_path / "x").exists()
+    assert (
+        status == 1 and "made for other points" in out and "runs logs r-report" in out and not (tmp_path / "x").exists()
+    )

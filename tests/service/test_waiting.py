@@ -54,7 +54,7 @@ def test_an_experiment_has_ended_when_each_of_its_runs_has() -> None:
 
 def test_what_does_not_end_in_time_is_an_error_that_says_how_it_stands() -> None:
     api = FakeApi({("GET", "/api/v1/runs/r1"): run("running")})
-    with api.client() as client, pytest.raises(errors.WaitedTooLong, match="running") as caught:
+    with api.client() as client, pytest.raises(errors.WaitedTooLong, match="0.05 s and goes on") as caught:
         client.wait(RUN, timeout_s=0.05, poll_s=0.01)
     assert isinstance(caught.value, TimeoutError)
     assert len(api.requests) > 1

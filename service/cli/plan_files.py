@@ -1,0 +1,73 @@
+"""`vlglab runs submit` and `vlglab experiments submit-plan`: what a file asks for, as the API takes it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter
+
+from service import schemas
+from service.cli.console import Shell, shell
+from service.cli.scripting import Exit, Json, show_json, show_line
+from service.cli.watching import Fetch, follow, follow_as_json, outcome
+from storage.errors import InvalidInput
+
+_PLAN: TypeAdapter[schemas.ExperimentRequest | schemas.RunListRequest] = TypeAdapter(schemas.AnyExperimentRequest)
+
+File = Annotated[str, typer.Argument(help="A file with the JSON that the API takes; - reads it from stdin.")]
+Once = Annotated[str | None, typer.Option(help="A name of this submission: given again, nothing is submitted.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow what was submitted until it has ended.")]
+
+
+def submit_run(ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, as_json: Json = False) -> None:
+    """Submits one run and prints its id: {"spec": {"stage": ...}, "inputs": {...}, "dataset": ...}."""
+    at = shell(ctx)
+    made = at.client.submit_run(schemas.RunRequest.model_validate(_read(file)), idempotency_key=once)
+    if as_json:
+        (show_line if watch else show_json)(made)
+    else:
+        at.out.print(made.id, highlight=False)
+        said(at, f"vlglab runs watch {made.id}", watched=watch)
+    if watch:
+        raise typer.Exit(_watch(at, lambda: [at.client.run(made.id)], as_json))
+
+
+def submit_plan(ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, as_json: Json = False) -> None:
+    """Submits an experiment whose runs, or whose recipe, a file gives, and prints its id."""
+    at = shell(ctx)
+    made = at.client.submit(_PLAN.validate_python(_read(file)), idempotency_key=once)
+    if as_json:
+        (show_line if watch else show_json)(made)
+    else:
+        at.out.print(made.id, highlight=False)
+        said(at, f"vlglab experiments watch {made.id}", watched=watch)
+    if watch:
+        raise typer.Exit(_watch(at, lambda: at.client.experiment(made.id).runs, as_json))
+
+
+def said(at: Shell, command: str, *, watched: bool) -> None:
+    """Names, on stderr, the command that follows what was submitted, unless this one does."""
+    if not watched:
+        at.err.print(f"follow it with `{command}`", markup=False, highlight=False, soft_wrap=True)
+
+
+def _watch(at: Shell, fetch: Fetch, as_json: bool) -> Exit:
+    """Follows runs and returns the exit status."""
+    return outcome(follow_as_json(fetch) if as_json else follow(fetch, at.out), at.err)
+
+
+def _read(file: str) -> Any:
+    """The JSON in a file, or on stdin.
+
+    Raises:
+        InvalidInput: it cannot be read, or is no JSON.
+    """
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"got the file {file!r}, which cannot be read as JSON: {error}") from error
