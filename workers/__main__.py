@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.errors import InvalidInput, VlglabError
 from storage.settings import settings
-from workers.host import run_host, sweep
+from workers.host import check_host, run_host, sweep
 from workers.launchers.processes import TOKEN_VARIABLE
 from workers.run import run_once
 
@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a host, or one claimed run; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m workers", description="Workers of vlglab.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("host", help="claim ready runs and start a process for each")
+    host = commands.add_parser("host", help="claim ready runs and start a process for each")
+    host.add_argument("--check", action="store_true", help="only say whether a host of this machine beats; 1 if none")
     commands.add_parser("sweep", help="remove what attempts that are over have left staged; hosts do it every minute")
     run = commands.add_parser("run", help="run one claimed run (started by a host)")
     run.add_argument("run_id")
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
+        if given.command == "host" and given.check:
+            return check_host(settings())
         if given.command == "host":
             run_host(settings())
             return 0

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -187,3 +188,25 @@ def sweep(config: Settings) -> int:
         return staging.sweep(db, choose.open_store(config))
     finally:
         db.close()
+
+
+def check_host(config: Settings) -> int:
+    """Says whether a host of this machine beats: exit status 0 where one does, 1 where none has lately.
+
+    Raises:
+        DatabaseError: the database cannot be used.
+    """
+    here = socket.gethostname()
+    db = Database.open(config.resolved_database_url)
+    try:
+        mine = [host for host in hosts.list_hosts(db) if host.name == here]
+    finally:
+        db.close()
+    beating = [host for host in mine if host.alive]
+    for host in beating:
+        print(f"the host {host.id} of {here} beats (process {host.pid}, last at {host.heartbeat_at:%Y-%m-%d %H:%M:%S})")
+    if not beating:
+        last = max((host.heartbeat_at for host in mine), default=None)
+        heard = "none was ever registered" if last is None else f"the last beat was at {last:%Y-%m-%d %H:%M:%S} UTC"
+        print(f"no host of {here} beats: {heard}; start one with `python -m workers host`", file=sys.stderr)
+    return 0 if beating else 1
