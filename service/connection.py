@@ -101,7 +101,7 @@ class Connection:
         idempotency_key: str | None = None,
         params: Mapping[str, str | None] | None = None,
     ) -> _Model:
-        document = None if body is None else body.model_dump(mode="json", exclude_none=True)
+        document = None if body is None else body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
         headers = None if idempotency_key is None else {KEY_HEADER: idempotency_key}
         return _parsed(self._send("POST", API + path, params=params, json=document, headers=headers), model)
 

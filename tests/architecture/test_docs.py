@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.cli.scripting import Exit
 from storage import keys
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.store import ArtifactManifest
@@ -46,6 +47,11 @@ def test_every_setting_is_documented() -> None:
     text = (DOCS / "settings.md").read_text()
     for name in Settings.model_fields:
         assert f"`VLGLAB_{name.upper()}`" in text, f"docs/settings.md does not list VLGLAB_{name.upper()}"
+
+
+def test_every_exit_status_is_documented_and_no_other() -> None:
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", (DOCS / "submitting.md").read_text(), re.MULTILINE)
+    assert {name: int(status) for status, name in rows} == {one.name: one.value for one in Exit}
 
 
 def test_every_recipe_says_its_command_and_what_it_takes() -> None:

@@ -89,10 +89,16 @@ def test_an_experiment_is_sent_as_the_api_takes_it() -> None:
     api = FakeApi({("POST", "/api/v1/experiments"): {**examples.EXPERIMENT, "runs": [examples.RUN]}})
     with api.client() as client:
         made = client.submit(schemas.ExperimentRequest(recipe="3dss-vlg", dataset="offices", preset="demo", seed=7))
-    wishes = {"priority": 0, "tags": [], "notes": ""}
-    what = {"recipe": "3dss-vlg", "dataset": "offices", "preset": "demo", "overrides": {}, "seed": 7}
-    assert api.bodies() == [{**what, **wishes}]
+    assert api.bodies() == [{"recipe": "3dss-vlg", "dataset": "offices", "preset": "demo", "seed": 7}]
     assert made.runs[0].progress is not None
+
+
+def test_what_a_run_does_not_say_is_left_to_its_plan() -> None:
+    api = FakeApi({("POST", "/api/v1/experiments"): {**examples.EXPERIMENT, "runs": [examples.RUN]}})
+    run = schemas.RunRequest(spec={"stage": "embed_labels"}, tags=["a"])
+    with api.client() as client:
+        client.submit(schemas.RunListRequest(name="x", runs=[run], priority=7))
+    assert api.bodies() == [{"name": "x", "runs": [{"spec": {"stage": "embed_labels"}, "tags": ["a"]}], "priority": 7}]
 
 
 def test_logs_go_on_from_where_the_service_says() -> None:
