@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service import examples
 from service.schemas.pages import Page, gives
-from service.schemas.requests import Name
+from service.schemas.requests import Name, takes
 from storage.records.access_tokens import Role
 
 
 class TokenRequest(BaseModel):
     """A token to make."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.TOKEN_REQUEST]})
+    model_config = takes(examples.TOKEN_REQUEST)
 
     owner: Name = Field(description="Whose it is: what is submitted with it belongs to them.")
     role: Role = Field("submitter", description="reader: sees; submitter: also submits, cancels its own; admin: all.")

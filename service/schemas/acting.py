@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service import examples
 from service.schemas.pages import gives
-from service.schemas.requests import Name
+from service.schemas.requests import Name, takes
 from storage.records.dry_runs import Outlook
 from storage.specs.spec import ArtifactKind
 
@@ -56,7 +56,7 @@ class DryRun(BaseModel):
 class RerunRequest(BaseModel):
     """A new run like an old one. What is not given is as it was."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.RERUN_REQUEST]})
+    model_config = takes(examples.RERUN_REQUEST)
 
     changes: dict[str, Any] = Field(
         default_factory=dict, max_length=200, description="Dotted path of a field of the spec -> its new value."

@@ -15,9 +15,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 """A name that may stand in a URL and a path."""
 
 
-def _takes(example: Mapping[str, Any]) -> ConfigDict:
-    """Configuration of a request."""
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [dict(example)]})
+def takes(example: Mapping[str, Any]) -> ConfigDict:
+    """Configuration of a request, which is what the documentation says: no number in quotes, no true for a 1."""
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [dict(example)]})
 
 
 def _given(*names: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _given(*names: str) -> dict[str, Any]:
 class DatasetRequest(BaseModel):
     """A dataset to register."""
 
-    model_config = _takes(examples.DATASET_REQUEST)
+    model_config = takes(examples.DATASET_REQUEST)
 
     name: Name
     kind: DatasetKind
@@ -62,7 +62,7 @@ class Wished(BaseModel):
 class ExperimentRequest(Wished):
     """An experiment of a recipe. What is wanted is wanted of every run."""
 
-    model_config = _takes(examples.EXPERIMENT_REQUEST)
+    model_config = takes(examples.EXPERIMENT_REQUEST)
 
     recipe: str
     dataset: str
@@ -77,6 +77,7 @@ class InputRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": list(examples.RUN_REQUEST["inputs"].values()),
             "oneOf": [_given("run", "output"), _given("artifact")],
@@ -98,7 +99,7 @@ class InputRequest(BaseModel):
 class RunRequest(Wished):
     """One run, given by hand."""
 
-    model_config = _takes(examples.RUN_REQUEST)
+    model_config = takes(examples.RUN_REQUEST)
 
     name: Name | None = Field(None, description="Default: the stage's name.")
     spec: dict[str, Any] = Field(description="The stage's spec; /specs has their schemas.")
@@ -112,7 +113,7 @@ class RunListRequest(Wished):
     Tags are added to each run's own; what else is wanted is wanted of the runs that do not say otherwise.
     """
 
-    model_config = _takes(examples.RUN_LIST_REQUEST)
+    model_config = takes(examples.RUN_LIST_REQUEST)
 
     name: str = Field(min_length=1, max_length=200)
     runs: list[RunRequest] = Field(min_length=1, max_length=1000)

@@ -142,3 +142,16 @@ def test_where_an_input_comes_from_is_documented_as_it_is_checked(document: Json
 def test_a_file_may_be_of_any_type(document: Json) -> None:
     answers = document["paths"]["/api/v1/artifacts/{key}/files/{name}"]["get"]["responses"]
     assert set(answers["200"]["content"]) == set(answers["206"]["content"]) == {"*/*"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"priority": False}, {"priority": "3"}, {"gpus": True}, {"seed": 1.5}, {"time_limit_s": "9"}, {"notes": 3}],
+)
+def test_a_value_of_another_type_than_documented_is_refused(wrong: Json) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        schemas.ExperimentRequest.model_validate({**examples.EXPERIMENT_REQUEST, **wrong})
+    for model, good in ((schemas.TokenRequest, examples.TOKEN_REQUEST), (schemas.RunRequest, examples.RUN_REQUEST)):
+        bad = {"days": True} if model is schemas.TokenRequest else {"priority": True}
+        with pytest.raises(ValidationError):
+            model.model_validate({**good, **bad})
