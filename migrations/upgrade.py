@@ -19,7 +19,7 @@ from storage.records.tables import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision of this version's tables: the last one in `versions`."""
 
 

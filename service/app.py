@@ -26,6 +26,7 @@ from service.routes import (
     hosts,
     removals,
     reruns,
+    run_views,
     runs,
     streams,
     tokens,
@@ -81,7 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
-    for module in (experiments, runs, reruns, removals, streams, datasets, features, catalogue, tokens, hosts, health):
+    acting = (reruns, removals, hosts)
+    for module in (experiments, run_views, runs, *acting, streams, datasets, features, catalogue, tokens, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -20,6 +20,7 @@ from service.acting import Acting
 from service.connection import API, DEFAULT_URL, new_key, problem
 from service.following import Following
 from service.retrying import NEVER, Retries
+from service.run_reading import RunReading
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting, Following):
+class Client(Acting, Following, RunReading):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
@@ -143,10 +144,6 @@ class Client(Acting, Following):
         """
         return self._get(f"/experiments/{experiment_id}", schemas.ExperimentDetail)
 
-    def experiments(self) -> Iterator[schemas.Experiment]:
-        """Experiments, newest first."""
-        return self._pages("/experiments", schemas.ExperimentPage)
-
     def cancel_experiment(self, experiment_id: str) -> schemas.Experiment:
         """Asks every run of an experiment that has not ended to stop."""
         return self._post(f"/experiments/{experiment_id}/cancel", schemas.Experiment)
@@ -185,21 +182,6 @@ class Client(Acting, Following):
             NotFound: there is none of that id.
         """
         return self._get(f"/runs/{run_id}", schemas.Run)
-
-    def runs(
-        self,
-        *,
-        state: str | None = None,
-        stage: str | None = None,
-        experiment: str | None = None,
-        dataset: str | None = None,
-        owner: str | None = None,
-        tag: str | None = None,
-    ) -> Iterator[schemas.Run]:
-        """Runs, newest first; each argument that is given narrows the list."""
-        wanted = {"state": state, "stage": stage, "experiment": experiment, "dataset": dataset}
-        wanted |= {"owner": owner, "tag": tag}
-        return self._pages("/runs", schemas.RunPage, wanted)
 
     def cancel_run(self, run_id: str) -> schemas.Run:
         """Asks a run to stop.

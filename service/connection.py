@@ -88,7 +88,12 @@ class Connection:
         self._http.close()
 
     def _get(
-        self, path: str, model: type[_Model], params: Mapping[str, str | None] | None = None, *, prefix: str = API
+        self,
+        path: str,
+        model: type[_Model],
+        params: Mapping[str, str | list[str] | None] | None = None,
+        *,
+        prefix: str = API,
     ) -> _Model:
         return _parsed(self._send("GET", prefix + path, params=params), model)
 
@@ -109,7 +114,7 @@ class Connection:
         return _parsed(self._send("DELETE", API + path, params=params), model)
 
     def _pages(
-        self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | None] | None = None
+        self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | list[str] | None] | None = None
     ) -> Iterator[_Item]:
         """The items of a list, page by page; a page is asked for when the one before is used up."""
         cursor: str | None = None
@@ -125,7 +130,7 @@ class Connection:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str | int | None] | None = None,
+        params: Mapping[str, str | int | list[str] | None] | None = None,
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:

@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0007"}
+READY: Example = {"status": "ok", "schema_revision": "0008"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -113,6 +113,57 @@ RUN: Example = {
     "rerun_of": None,
     "waiting_for": None,
 }
+RUN_PART: Example = {"id": _RUN}
+ATTEMPT: Example = {
+    "number": 1,
+    "state": "lost",
+    "host_id": "h0199f2a4c0d11111",
+    "host": "laptop",
+    "gpus": [0],
+    "pid": 4711,
+    "claimed_at": _AT,
+    "ended_at": _AT,
+    "reason": "its process has ended without a word",
+}
+LINEAGE: Example = {
+    "run_id": _RUN,
+    "runs": [
+        {
+            "id": "r0199f2a4c0dd2b3c", "name": "ingest", "stage": "ingest", "state": "succeeded",
+            "experiment_id": _EXPERIMENT, "distance": -1,
+        },
+        {
+            "id": _RUN, "name": "distill", "stage": "distill", "state": "running",
+            "experiment_id": _EXPERIMENT, "distance": 0,
+        },
+    ],
+    "artifacts": [
+        {"key": _KEY, "kind": "scenes", "output": "scenes", "run_id": "r0199f2a4c0dd2b3c", "num_bytes": 12000000}
+    ],
+    "links": [
+        {
+            "source_id": "r0199f2a4c0dd2b3c", "output": "scenes", "artifact_key": _KEY,
+            "run_id": _RUN, "port": "scenes",
+        }
+    ],
+    "whole": True,
+}  # fmt: skip
+_OTHER = "r0199f2a5b1c07d2e"
+_COMPARED: Example = {
+    "name": "distill", "stage": "distill", "state": "succeeded", "experiment_id": _EXPERIMENT, "dataset": None,
+    "owner": "ada", "tags": [], "created_at": _AT, "started_at": _AT, "ended_at": _AT,
+}  # fmt: skip
+COMPARISON: Example = {
+    "runs": [{"id": _RUN, **_COMPARED}, {"id": _OTHER, **_COMPARED}],
+    "spec": {"voxel_m": {_RUN: 0.05, _OTHER: 0.02}},
+    "metrics": {"loss": {_RUN: 0.31, _OTHER: 0.28}},
+    "evaluations": [
+        {
+            "run_id": _RUN, "evaluated_by": "r0199f2a6000c1d2e", "prediction": "ours", "subset": "all", "miou": 0.5,
+            "macc": 0.75, "iou": {"wall": 0.6, "floor": 0.4},
+        }
+    ],
+}  # fmt: skip
 EXPERIMENT: Example = {
     "id": _EXPERIMENT,
     "name": "first look",

@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import blake3
@@ -87,9 +88,26 @@ def scene_key(spec: StageSpec, output: str, scene_inputs: Mapping[str, str]) -> 
     )
 
 
-def new_id(prefix: str) -> str:
-    """A new id that sorts by creation time (to the millisecond): prefix, 12 hex digits of time, 8 of chance."""
-    return f"{prefix}{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+def new_id(prefix: str, moment: datetime | None = None) -> str:
+    """A new id that sorts by creation time (to the millisecond): prefix, 12 hex digits of time, 8 of chance.
+
+    Args:
+        prefix: what it is an id of.
+        moment: when the thing is made, by the database's time; None takes this machine's.
+    """
+    start = f"{prefix}{time.time_ns() // 1_000_000:012x}" if moment is None else id_at(prefix, moment)
+    return start + secrets.token_hex(4)
+
+
+def id_at(prefix: str, moment: datetime) -> str:
+    """How the ids begin of what was made at a moment; it sorts before each of them and after all earlier ones.
+
+    Examples:
+        >>> id_at("r", datetime(2026, 1, 31, tzinfo=UTC))
+        'r019c11597000'
+    """
+    milliseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return f"{prefix}{max(0, milliseconds):012x}"
 
 
 def new_token() -> str:

@@ -12,6 +12,7 @@ from service import schemas
 from service.cli import completion, deleting, events, plan_files, plan_table, run_table, scores
 from service.cli.console import Shell, assignments, first, plain_table, shell, show_pairs
 from service.cli.datasets import Limit
+from service.cli.moments import Since, Until, moment
 from service.cli.scripting import Exit, Json, show_json, show_line
 from service.cli.watching import follow, follow_as_json, outcome
 from service.client import Client
@@ -82,9 +83,23 @@ def submit(
 
 
 @app.command("list")
-def list_experiments(ctx: typer.Context, limit: Limit = 20, as_json: Json = False) -> None:
-    """Lists experiments, newest first."""
-    found = first(shell(ctx).client.experiments(), limit)
+def list_experiments(
+    ctx: typer.Context,
+    owner: Annotated[str | None, typer.Option(help="Only those that this person submitted.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Only those of this recipe.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only those with this in their id or name.")] = None,
+    since: Since = None,
+    until: Until = None,
+    sort: Annotated[str | None, typer.Option(help="newest or oldest. Default: newest.")] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """Lists experiments, newest first unless told otherwise."""
+    wanted: schemas.ExperimentWanted = {
+        "owner": owner, "recipe": recipe, "text": text, "sort": sort,
+        "created_after": moment(since), "created_before": moment(until),
+    }  # fmt: skip
+    found = first(shell(ctx).client.experiments(**wanted), limit)
     if as_json:
         show_json(found)
         return

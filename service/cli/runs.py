@@ -8,45 +8,18 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli import completion, deleting, events, pictures, plan_files, run_table
-from service.cli.console import assignments, first, shell, show_pairs
-from service.cli.datasets import Limit
+from service.cli import completion, deleting, events, pictures, plan_files, run_table, run_views
+from service.cli.console import assignments, shell, show_pairs
 from service.cli.scripting import Json, show_json, show_line
 from service.cli.watching import POLL_S, follow, follow_as_json, outcome
 
-app = typer.Typer(no_args_is_help=True, help="Runs: one stage each.")
+app = run_views.app
 app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
 
 RunId = Annotated[str, typer.Argument(help="A run's id.", autocompletion=completion.runs)]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")]
-
-
-@app.command("list")
-def list_runs(
-    ctx: typer.Context,
-    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
-    stage: Annotated[str | None, typer.Option(help="Only runs of this stage.")] = None,
-    experiment: Annotated[
-        str | None, typer.Option(help="Only runs of this experiment.", autocompletion=completion.experiments)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Only runs that read this dataset.", autocompletion=completion.datasets)
-    ] = None,
-    owner: Annotated[str | None, typer.Option(help="Only runs that this person submitted.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only runs that have this tag.")] = None,
-    limit: Limit = 50,
-    as_json: Json = False,
-) -> None:
-    """Lists runs, newest first."""
-    at = shell(ctx)
-    wanted = at.client.runs(state=state, stage=stage, experiment=experiment, dataset=dataset, owner=owner, tag=tag)
-    found = first(wanted, limit)
-    if as_json:
-        show_json(found)
-    else:
-        at.out.print(run_table.list_table(found, run_table.utc_now()))
 
 
 @app.command("show")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Anew, Cursor, DryRun, IdempotencyKey, Limit, TheDatabase, again_or_plan
+from service.dependencies import Anew, DryRun, IdempotencyKey, TheDatabase, again_or_plan
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -18,6 +18,7 @@ from service.schemas import (
     Experiment,
     ExperimentDetail,
     ExperimentPage,
+    ExperimentQuery,
     ExperimentRequest,
     Run,
     RunListRequest,
@@ -84,9 +85,14 @@ def _planned(db: Database, body: ExperimentRequest | RunListRequest) -> list[Pla
 
 
 @router.get("", summary="List experiments")
-def list_experiments(db: TheDatabase, cursor: Cursor = None, limit: Limit = 100) -> ExperimentPage:
-    """Experiments, newest first, with how many of their runs are in each state."""
-    page = experiments.list_experiments(db, cursor, limit)
+def list_experiments(db: TheDatabase, query: Annotated[ExperimentQuery, Query()]) -> ExperimentPage:
+    """Experiments, newest first unless sorted otherwise, with how many of their runs are in each state.
+
+    Where few fit, a page may hold fewer than `limit`; the list has ended where `next` is null.
+    """
+    chosen = query.model_dump(include={"owner", "recipe", "text", "created_after", "created_before"})
+    only = experiments.ExperimentFilter(**chosen, oldest_first=query.sort == "oldest")
+    page = experiments.list_experiments(db, query.cursor, query.limit, only)
     return ExperimentPage(items=[Experiment(**_fields(record)) for record in page.items], next=page.next)
 
 

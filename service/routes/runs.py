@@ -1,18 +1,17 @@
-"""Runs: create, list, read, cancel; their metrics, logs, events, evaluations and files."""
+"""Runs: create, read, cancel; their metrics, logs, events, evaluations and files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
 from service.dependencies import (
     Anew,
-    Cursor,
     DryRun,
     IdempotencyKey,
     Limit,
@@ -32,15 +31,12 @@ from service.schemas import (
     Metric,
     MetricHistory,
     Run,
-    RunPage,
     RunRequest,
 )
 from storage.artifacts.logs import log_path
 from storage.errors import NotFound
 from storage.records import evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
-from storage.records.runs import RunFilter
-from storage.records.states import RunState
 from storage.records.submissions import Submission
 
 LOG_BYTES = 1 << 20
@@ -77,27 +73,6 @@ def create_run(
 def plan_response(found: Plan) -> Response:
     """A dry run's answer, which is not what the route makes otherwise."""
     return Response(found.model_dump_json(), media_type="application/json")
-
-
-def _filter(
-    state: RunState | None = None,
-    stage: str | None = None,
-    experiment: Annotated[str | None, Query(description="Id of an experiment.")] = None,
-    dataset: Annotated[str | None, Query(description="Name of a dataset.")] = None,
-    owner: Annotated[str | None, Query(description="Who submitted it.")] = None,
-    tag: Annotated[str | None, Query(description="A tag that it has.")] = None,
-) -> RunFilter:
-    """Which runs a list holds, from the request's parameters."""
-    return RunFilter(state, stage, experiment, dataset, owner, tag)
-
-
-@router.get("", summary="List runs")
-def list_runs(
-    db: TheDatabase, only: Annotated[RunFilter, Depends(_filter)], cursor: Cursor = None, limit: Limit = 100
-) -> RunPage:
-    """Runs, newest first; each parameter narrows the list."""
-    page = runs.list_runs(db, only, cursor, limit)
-    return RunPage(items=[Run.model_validate(run) for run in page.items], next=page.next)
 
 
 @router.get("/{run_id}", summary="Read a run")

@@ -12,7 +12,9 @@ from service.schemas.acting import (
     RemovedArtifact,
     RerunRequest,
 )
+from service.schemas.lists import ExperimentQuery, ExperimentWanted, RunPart, RunPartPage, RunQuery, RunWanted
 from service.schemas.pages import Page
+from service.schemas.relations import Attempt, AttemptList, ComparedEvaluation, Comparison, Lineage
 from service.schemas.requests import (
     RECIPE_TAG,
     RUNS_TAG,
@@ -70,7 +72,11 @@ __all__ = [
     "Artifact",
     "ArtifactDetail",
     "ArtifactPage",
+    "Attempt",
+    "AttemptList",
     "ClassScore",
+    "ComparedEvaluation",
+    "Comparison",
     "Dataset",
     "DatasetPage",
     "DatasetRequest",
@@ -83,7 +89,9 @@ __all__ = [
     "Experiment",
     "ExperimentDetail",
     "ExperimentPage",
+    "ExperimentQuery",
     "ExperimentRequest",
+    "ExperimentWanted",
     "Feature",
     "FeaturePage",
     "File",
@@ -93,6 +101,7 @@ __all__ = [
     "HostPage",
     "InputRequest",
     "KeptArtifact",
+    "Lineage",
     "Metric",
     "MetricHistory",
     "NewToken",
@@ -110,7 +119,11 @@ __all__ = [
     "RunInput",
     "RunListRequest",
     "RunPage",
+    "RunPart",
+    "RunPartPage",
+    "RunQuery",
     "RunRequest",
+    "RunWanted",
     "Stage",
     "StagePage",
     "StagePort",

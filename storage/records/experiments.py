@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import IllegalMove, NotFound
+from storage.records import walks
 from storage.records.database import Database, now
-from storage.records.pages import Page, clamp, page_of
+from storage.records.pages import Page, clamp
 from storage.records.retries import queue_again
 from storage.records.runs import cancel_row
 from storage.records.states import FINAL, RETRIABLE
 from storage.records.submissions import Submission, insert
 from storage.records.tables import ExperimentRow, RunInputRow, RunRow
+from storage.records.walks import Walk
 from storage.specs.plans import PlannedRun
 
 
@@ -68,8 +70,9 @@ def create(
     with db.write() as session:
         if once is not None and (made := once.made_before(session)) is not None:
             return _read(_row(session, made), _states(session, [made]).get(made, {}), is_new=False)
+        moment = now(session)
         row = ExperimentRow(
-            id=keys.new_id("e"), name=name, recipe=recipe, preset=preset, request=request, created_at=now(session),
+            id=keys.new_id("e", moment), name=name, recipe=recipe, preset=preset, request=request, created_at=moment,
             owner=submission.owner,
         )  # fmt: skip
         session.add(row)
@@ -91,16 +94,59 @@ def get(db: Database, experiment_id: str) -> Experiment:
         return _read(row, _states(session, [row.id]).get(row.id, {}))
 
 
-def list_experiments(db: Database, cursor: str | None = None, limit: int = 100) -> Page[Experiment]:
-    """A page of experiments, newest first."""
-    limit = clamp(limit)
-    query = select(ExperimentRow).order_by(ExperimentRow.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(ExperimentRow.id < cursor)
+@dataclass(frozen=True, slots=True)
+class ExperimentFilter:
+    """Which experiments a list holds; None does not filter."""
+
+    owner: str | None = None
+    recipe: str | None = None
+    text: str | None = None
+    """Stands in the id or the name, A to Z in either case."""
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    oldest_first: bool = False
+
+
+def list_experiments(
+    db: Database, cursor: str | None = None, limit: int = 100, only: ExperimentFilter | None = None
+) -> Page[Experiment]:
+    """A page of experiments, newest first unless told otherwise; it may hold fewer where few fit, as a page of runs.
+
+    Raises:
+        InvalidInput: a cursor that no page of this order gave.
+    """
+    only, limit = only or ExperimentFilter(), clamp(limit)
+    order = "oldest" if only.oldest_first else "newest"
+    after = None if cursor is None else walks.key_of(cursor, order, (str,))
+    walk, fits = _search(only)
     with db.read() as session:
-        rows = session.scalars(query).all()
-        states = _states(session, [row.id for row in rows])
-        return page_of(rows, limit, lambda row: row.id, lambda row: _read(row, states.get(row.id, {})))
+        found, following = walks.keys_of_page(session, walk, fits, after, limit)
+        ids = [str(key[-1]) for key in found]
+        rows = session.scalars(select(ExperimentRow).where(ExperimentRow.id.in_(ids))) if ids else ()
+        of_id = {row.id: row for row in rows}
+        states = _states(session, ids) if ids else {}
+        items = tuple(_read(of_id[one], states.get(one, {})) for one in ids)
+        return Page(items, walks.cursor_of(order, following))
+
+
+def _search(only: ExperimentFilter) -> tuple[Walk, ColumnElement[bool] | None]:
+    """The walk for a filter, and what each row is put to."""
+    table = ExperimentRow
+    low = () if only.created_after is None else (walks.id_before("e", only.created_after),)
+    high = () if only.created_before is None else (walks.id_behind("e", only.created_before),)
+    served = table.recipe if only.recipe is not None else table.owner if only.owner is not None else None
+    order = (table.id,) if served is None else (served, table.id)
+    fixed = () if served is None else (only.owner if only.recipe is None else only.recipe,)
+    conditions: list[ColumnElement[bool]] = []
+    if only.recipe is not None and only.owner is not None:
+        conditions.append(table.owner == only.owner)
+    if only.created_after is not None:
+        conditions.append(table.created_at >= only.created_after)
+    if only.created_before is not None:
+        conditions.append(table.created_at < only.created_before)
+    if only.text is not None:
+        conditions.append(or_(*(place.icontains(only.text, autoescape=True) for place in (table.id, table.name))))
+    return Walk(order, fixed, low, high, not only.oldest_first), walks.all_of(conditions)
 
 
 def request_cancel(db: Database, experiment_id: str) -> Experiment:

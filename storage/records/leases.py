@@ -20,7 +20,7 @@ from storage.records.evaluations import EvaluationRow
 from storage.records.fencing import close, end_cancelled, holding
 from storage.records.runs import move
 from storage.records.states import LIVE, RunState
-from storage.records.tables import RunOutputRow, RunRow
+from storage.records.tables import RunRow
 
 
 def start(
@@ -117,7 +117,7 @@ def succeed(db: Database, token: str, outputs: Mapping[str, str], cached: bool) 
         if missing := set(outputs.values()) - artifacts.existing(session, outputs.values()):
             raise NotFound(f"the run {row.id} gives artifacts that are not recorded: {', '.join(sorted(missing))}")
         close(session, attempt, "cached" if cached else "succeeded", None)
-        row.outputs = [RunOutputRow(output=name, artifact_key=key) for name, key in sorted(outputs.items())]
+        runs.give_outputs(session, row, outputs)
         move(session, row, to, "found every output published" if cached else "wrote its outputs")
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from storage.records import metric_summaries
 from storage.records.database import Database, now
 from storage.records.tables import MetricRow
 
@@ -53,6 +54,7 @@ def append(session: Session, run_id: str, points: Sequence[tuple[str, int, float
         known = [MetricRow.run_id, MetricRow.name, MetricRow.step]
         new = {"value": statement.excluded.value, "at": statement.excluded.at}
         session.execute(statement.on_conflict_do_update(index_elements=known, set_=new))
+    metric_summaries.note(session, run_id, last)
 
 
 def history(db: Database, run_id: str, name: str | None = None, limit: int = 1000) -> list[MetricPoint]:

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from storage.records import artifacts
 from storage.records.database import Database
-from storage.records.runs import move, read_row, row_of
+from storage.records.runs import give_outputs, move, read_row, row_of
 from storage.records.states import LIVE, RunState
-from storage.records.tables import RunOutputRow, RunRow
+from storage.records.tables import RunRow
 
 AT_ONCE = 50
 """Most moves that one transaction applies."""
@@ -165,7 +165,7 @@ def _apply(session: Session, row: RunRow, step: Move) -> None:
             move(session, row, "ready", "its inputs exist" if row.inputs else "it needs no input")
         case MakeCached():
             row.key = step.key
-            row.outputs = [RunOutputRow(output=name, artifact_key=key) for name, key in sorted(step.outputs.items())]
+            give_outputs(session, row, step.outputs)
             move(session, row, "cached", "every output is published already")
         case GiveUp():
             move(session, row, "cancelled", step.reason, reason_code=step.code, reason=step.reason)

@@ -5,7 +5,7 @@ Knows the tables and states; neither stages nor how a run is planned (`planning`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
@@ -14,11 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import IllegalMove, NotFound
+from storage.records import metric_summaries, run_fields, run_filters, walks
 from storage.records.database import Database, now
-from storage.records.pages import Page, clamp, page_of
+from storage.records.pages import Page, clamp
+from storage.records.run_filters import RunFilter, RunSort
 from storage.records.states import FINAL, RunState, check_move, check_retry
 from storage.records.submissions import Submission, insert
-from storage.records.tables import EventRow, RunRow, RunTagRow
+from storage.records.tables import EventRow, RunOutputRow, RunRow
 from storage.specs.plans import PlannedRun
 
 
@@ -81,18 +83,6 @@ class Run:
     """It goes on from no checkpoint of this attempt or an earlier one."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs a list holds; None does not filter."""
-
-    state: RunState | None = None
-    stage: str | None = None
-    experiment: str | None = None
-    dataset: str | None = None
-    owner: str | None = None
-    tag: str | None = None
-
-
 def create(db: Database, planned: Sequence[PlannedRun], submission: Submission | None = None) -> list[Run]:
     """Writes new runs of no experiment as `queued` and returns them in the plan's order.
 
@@ -135,34 +125,53 @@ def get(db: Database, run_id: str) -> Run:
         return read_row(row_of(session, run_id))
 
 
-def list_runs(db: Database, only: RunFilter | None = None, cursor: str | None = None, limit: int = 100) -> Page[Run]:
-    """A page of runs, newest first.
+def list_runs(
+    db: Database,
+    only: RunFilter | None = None,
+    cursor: str | None = None,
+    limit: int = 100,
+    *,
+    sort: RunSort | None = None,
+) -> Page[Run]:
+    """A page of runs, newest first unless told otherwise.
+
+    A page reads at most `walks.WORK` rows for each that it may hold, so that it may hold fewer where few fit.
 
     Args:
+        db: the database.
         only: which ones.
         cursor: `Page.next` of the page before.
         limit: rows a page, 1 to 500.
+        sort: their order.
+
+    Raises:
+        InvalidInput: a cursor that no page of this order gave.
     """
-    only = only or RunFilter()
-    limit = clamp(limit)
-    query, by = select(RunRow), RunRow.id
-    if only.tag is not None:
-        query = query.join(RunTagRow, RunTagRow.run_id == RunRow.id).where(RunTagRow.tag == only.tag)
-        by = RunTagRow.run_id  # so that the tag's index gives the order, however rare the tag is
-    for column, value in (
-        (RunRow.state, only.state),
-        (RunRow.stage, only.stage),
-        (RunRow.experiment_id, only.experiment),
-        (RunRow.dataset, only.dataset),
-        (RunRow.owner, only.owner),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if cursor is not None:
-        query = query.where(by < cursor)
-    query = query.order_by(by.desc()).limit(limit + 1)
+    page = list_fields(db, run_fields.FIELDS, only, cursor, limit, sort=sort)
+    return Page(tuple(Run(**fields) for fields in page.items), page.next)
+
+
+def list_fields(
+    db: Database,
+    fields: Collection[str],
+    only: RunFilter | None = None,
+    cursor: str | None = None,
+    limit: int = 100,
+    *,
+    sort: RunSort | None = None,
+) -> Page[dict[str, Any]]:
+    """A page of runs with some of their fields; as `list_runs`."""
     with db.read() as session:
-        return page_of(session.scalars(query).all(), limit, lambda row: row.id, read_row)
+        page = page_of_ids(session, only or RunFilter(), sort or RunSort(), cursor, clamp(limit))
+        return Page(tuple(run_fields.read(session, page.items, fields)), page.next)
+
+
+def page_of_ids(session: Session, only: RunFilter, sort: RunSort, cursor: str | None, limit: int) -> Page[str]:
+    """The ids of a page of runs, within a transaction; as `list_runs`."""
+    after = None if cursor is None else walks.key_of(cursor, sort.text, sort.key_types)
+    found = run_filters.search(only, sort)
+    keys, following = walks.keys_of_page(session, found.walk, found.fits, after, limit, found.cost)
+    return Page(tuple(key[-1] for key in keys), walks.cursor_of(sort.text, following))
 
 
 def of_experiment(db: Database, experiment_id: str) -> list[Run]:
@@ -242,6 +251,12 @@ def move(
         row.cancel_requested, row.attempts_before_retry = False, row.attempt
     said = printable(message)
     session.add(EventRow(run_id=row.id, at=moment, kind="state", state=to, attempt=row.attempt, message=said))
+
+
+def give_outputs(session: Session, row: RunRow, outputs: Mapping[str, str]) -> None:
+    """Records the published artifacts that a run's outputs are (output name -> key), and what they scored."""
+    row.outputs = [RunOutputRow(output=name, artifact_key=key) for name, key in sorted(outputs.items())]
+    metric_summaries.note_scores(session, row.id, outputs.values())
 
 
 def note(session: Session, row: RunRow, message: str) -> None:

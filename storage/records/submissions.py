@@ -60,7 +60,7 @@ def insert(
     _check_datasets(session, planned)
     check_plan_label_sets(planned, partial(_label_set_of, session))
     moment = now(session)
-    ids = dict(zip((run.name for run in planned), _new_ids(len(planned)), strict=True))
+    ids = dict(zip((run.name for run in planned), _new_ids(len(planned), moment), strict=True))
     rows = [_row(run, ids[run.name], experiment_id, submission, moment) for run in planned]
     session.add_all(rows)
     session.flush()
@@ -76,9 +76,9 @@ def insert(
     return rows
 
 
-def _new_ids(number: int) -> list[str]:
+def _new_ids(number: int, moment: datetime) -> list[str]:
     """Ids that sort in the plan's order, though they are made within one millisecond."""
-    return sorted(keys.new_id("r") for _ in range(number))
+    return sorted(keys.new_id("r", moment) for _ in range(number))
 
 
 def _row(run: PlannedRun, run_id: str, experiment_id: str | None, submission: Submission, moment: datetime) -> RunRow:

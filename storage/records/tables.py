@@ -47,6 +47,10 @@ class ExperimentRow(Base):
     """A group of runs submitted together."""
 
     __tablename__ = "experiments"
+    __table_args__ = (
+        Index("ix_experiments_owner", "owner", "id"),
+        Index("ix_experiments_recipe", "recipe", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -103,6 +107,8 @@ class RunRow(Base):
         Index("ix_runs_spec", "spec_digest", "state", "id"),
         Index("ix_runs_dataset", "dataset", "id"),
         Index("ix_runs_owner", "owner", "id"),
+        Index("ix_runs_ended", "ended_at", "id"),
+        Index("ix_runs_priority", "priority", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -151,7 +157,10 @@ class RunInputRow(Base):
     """Where one input of a run comes from; the artifact's key is filled in when it exists."""
 
     __tablename__ = "run_inputs"
-    __table_args__ = (Index("ix_run_inputs_source", "source_run_id"), Index("ix_run_inputs_artifact", "artifact_key"))
+    __table_args__ = (
+        Index("ix_run_inputs_source", "source_run_id", "run_id"),
+        Index("ix_run_inputs_artifact", "artifact_key", "run_id"),
+    )
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     port: Mapped[str] = mapped_column(primary_key=True)
@@ -237,6 +246,23 @@ class MetricRow(Base):
     step: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     value: Mapped[float | None]
     at: Mapped[datetime]
+
+
+class MetricSummaryRow(Base):
+    """What a metric of a run has come to: what lists are narrowed and sorted by, and what runs are compared by."""
+
+    __tablename__ = "metric_summaries"
+    __table_args__ = (
+        Index("ix_metric_summaries_latest", "name", "latest", "run_id"),
+        Index("ix_metric_summaries_name", "name", "run_id"),
+    )
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(BigId)
+    latest: Mapped[float | None]
+    lowest: Mapped[float | None]
+    highest: Mapped[float | None]
 
 
 class AccessTokenRow(Base):
