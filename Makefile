@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-method mini-encoder minkowski clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-method bench-scale mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -59,6 +59,9 @@ bench-start: .venv/.for-tests ## Times `vlglab serve` in a fresh home, to the fi
 
 bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside the supervised bound
 	$(BIN)/python -m benchmarks.method $(ARGS)
+
+bench-scale: .venv/.for-tests ## Listing, filtering and opening runs at 100,000 runs and 10 million points; ARGS=--postgres on PostgreSQL
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its weights
 	$(BIN)/python -m tools.mini_encoder.train $(ARGS)
