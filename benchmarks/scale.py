@@ -155,7 +155,7 @@ def _database(chosen: argparse.Namespace, home: Path) -> Iterator[str]:
         binaries = find_binaries()
         if binaries is None:
             raise SystemExit("PostgreSQL is not installed: no initdb on PATH or under /usr/lib/postgresql")
-        with running_server(binaries, shared_buffers="512MB", max_wal_size="8GB") as server:
+        with running_server(shared_buffers="512MB", max_wal_size="8GB") as server:
             yield new_database(server)
     else:
         yield f"sqlite:///{home / 'vlglab.db'}"

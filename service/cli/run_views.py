@@ -16,8 +16,8 @@ from service.cli import completion, run_table
 from service.cli.console import first, plain_table, shell
 from service.cli.datasets import Limit
 from service.cli.moments import Since, Until, moment
-from service.cli.scripting import Json, show_json
 from service.cli.scores import per_cent
+from service.cli.scripting import Json, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Runs: one stage each.")
 """The group of all commands on runs; `runs` adds those that act on one."""
