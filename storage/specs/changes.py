@@ -33,6 +33,7 @@ def applied(document: Mapping[str, Any], changes: Mapping[str, Any]) -> StageSpe
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place or (last == "stage" and not parents):
-            raise SpecInvalid(f"got the change of {path!r}, but the stage {whole['stage']!r} has no such field")
+            stage = whole["stage"]
+            raise SpecInvalid(f"got the change of '{stage}.{path}', but the stage {stage!r} has no such field")
         place[last] = value
     return stages.parse(whole)
