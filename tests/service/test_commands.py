@@ -99,7 +99,8 @@ class Examples:
             known = request.url.params["cursor"] != "0"
             return httpx.Response(200, json={"items": [] if known else [examples.EVENT], "next": "99"})
         if kind == "application/json":
-            return httpx.Response(int(status), json=ended(self._example(content["schema"])))
+            usual = content["schema"].get("anyOf", [content["schema"]])[0]  # whole runs, not chosen fields of them
+            return httpx.Response(int(status), json=ended(self._example(usual)))
         if kind == "text/event-stream":
             return httpx.Response(200, text=f"{content['example']}id: 99\nevent: end\ndata: {{}}\n\n")
         text = content["example"].encode()
