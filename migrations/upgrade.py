@@ -10,16 +10,17 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect
 
-from storage.errors import DatabaseError
+from storage.errors import WrongRevision
+from storage.records import revision
 from storage.records.database import Database
 from storage.records.tables import Base
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
+HEAD = revision.REVISION
 """The revision of this version's tables: the last one in `versions`."""
 
 
@@ -31,7 +32,8 @@ def upgrade(url: str) -> str:
     Several processes may do it at once: one migrates, the others find nothing to do.
 
     Raises:
-        DatabaseError: the database cannot be used, or was migrated by a newer vlglab.
+        DatabaseError: the database cannot be used.
+        WrongRevision: it was migrated by a newer vlglab.
     """
     db = Database.open(url)
     try:
@@ -39,7 +41,7 @@ def upgrade(url: str) -> str:
             with db.write() as session:
                 connection = session.connection()
                 if inspect(connection).get_table_names():
-                    _migrate(connection)
+                    _migrate(connection, revision.of(session))
                 else:
                     _create(connection)
     finally:
@@ -67,21 +69,19 @@ def revision_of(db: Database) -> str | None:
         DatabaseError: the database cannot be used.
     """
     with db.read() as session:
-        return _revision(session.connection())
+        return revision.of(session)
 
 
 def check(db: Database) -> None:
     """Checks that a database's tables are those of this version.
 
     Raises:
-        DatabaseError: they are older, newer or missing; says what to do.
+        DatabaseError: the database cannot be used.
+        WrongRevision: its tables are older, newer or missing; says what to do.
     """
     found = revision_of(db)
     if found != HEAD:
-        raise DatabaseError(
-            f"the database's tables are at revision {found or 'none'}, this vlglab needs {HEAD};"
-            " run `vlglab db upgrade`, or the newer vlglab that made them"
-        )
+        raise WrongRevision(revision.refusal(found))
 
 
 def configuration() -> Config:
@@ -93,14 +93,6 @@ def configuration() -> Config:
     return config
 
 
-def _revision(connection: Connection) -> str | None:
-    """What Alembic has written down, if it has."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return None if found is None else str(found)
-
-
 def _create(connection: Connection) -> None:
     """Makes this version's tables where there are none, and Alembic's own with their revision."""
     Base.metadata.create_all(connection, checkfirst=False)
@@ -109,20 +101,19 @@ def _create(connection: Connection) -> None:
     connection.execute(stamp.insert().values(version_num=HEAD))
 
 
-def _migrate(connection: Connection) -> None:
-    """Runs the missing migrations within a transaction.
+def _migrate(connection: Connection, found: str | None) -> None:
+    """Runs the missing migrations within a transaction, from the revision that was found.
 
     Raises:
-        DatabaseError: the tables are at a revision that this version does not know.
+        WrongRevision: the tables are at a revision that this version does not know.
     """
     from alembic import command
     from alembic.script import ScriptDirectory
 
     config = configuration()
-    found = _revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:
-        raise DatabaseError(
+        raise WrongRevision(
             f"the database's tables are at revision {found}, which this vlglab does not know; a newer one made them:"
             " install it, or use another VLGLAB_DATABASE_URL"
         )

@@ -30,8 +30,10 @@ from service.routes import (
     runs,
     streams,
     tokens,
+    webhooks,
 )
 from service.scheduler import loop
+from service.webhooks.sender import Sender
 from storage.artifacts import choose
 from storage.errors import InvalidInput, VlglabError
 from storage.records import access_tokens
@@ -55,7 +57,7 @@ Lists are read by pages: pass `next` of one as `cursor` for the next. Every erro
 def create_app(settings: Settings) -> FastAPI:
     """The application over the database and the store that the settings name; its tables must exist (`migrations`).
 
-    While it runs, a background task plans runs and ends leases that ran out.
+    While it runs, background tasks plan runs, end leases that ran out, and tell webhooks of the ends of runs.
 
     Raises:
         DatabaseError: the database cannot be used as it is.
@@ -82,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
-    acting = (reruns, removals, hosts)
+    acting = (reruns, removals, hosts, webhooks)
     for module in (experiments, run_views, runs, *acting, streams, datasets, features, catalogue, tokens, health):
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -108,13 +110,14 @@ def check_access(settings: Settings, db: Database) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Runs the scheduler and the feed of events while the application serves."""
+    """Runs the scheduler, the feed of events and the sending to webhooks while the application serves."""
     parts: Parts = app.state.parts
     stopping = asyncio.Event()
     tasks = (
         asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),
         asyncio.create_task(parts.feed.run(stopping), name="feed"),
         asyncio.create_task(asyncio.to_thread(_finish_removals, parts), name="removals"),
+        asyncio.create_task(Sender(parts.db, parts.settings).run(stopping), name="webhooks"),
     )
     try:
         yield

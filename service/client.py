@@ -89,6 +89,36 @@ class Client(Acting, Following, RunReading):
         """
         return self._post(f"/tokens/{quote(token_id, safe='')}/revoke", schemas.Token)
 
+    # -- webhooks
+
+    def webhooks(self) -> Sequence[schemas.Webhook]:
+        """Every webhook, newest first, without secrets."""
+        return self._get("/webhooks", schemas.WebhookPage).items
+
+    def add_webhook(self, body: schemas.WebhookRequest) -> schemas.NewWebhook:
+        """Allows an address to be told of the ends of runs; its secret is in the answer and nowhere else.
+
+        Raises:
+            InvalidInput: the address cannot be used, or its host is none that the service allows.
+            NotPermitted: the client's own token is no admin's.
+        """
+        return self._post("/webhooks", schemas.NewWebhook, body)
+
+    def remove_webhook(self, webhook_id: str) -> schemas.Webhook:
+        """Tells an address nothing more.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._post(f"/webhooks/{quote(webhook_id, safe='')}/remove", schemas.Webhook)
+
+    def webhook_deliveries(
+        self, *, webhook: str | None = None, run: str | None = None, state: str | None = None
+    ) -> Iterator[schemas.Delivery]:
+        """What webhooks were told, newest first; each argument that is given narrows the list."""
+        wanted = {"webhook": webhook, "run": run, "state": state}
+        return self._pages("/webhooks/deliveries", schemas.DeliveryPage, wanted)
+
     # -- datasets and features
 
     def datasets(self) -> Iterator[schemas.Dataset]:

@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0008"}
+READY: Example = {"status": "ok", "schema_revision": "0009"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -187,6 +187,30 @@ TOKEN: Example = {
     "expires_at": "2026-05-01T12:00:00Z",
     "revoked_at": None,
     "last_used_at": None,
+}
+WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD3c0H2BnV6nM="  # noqa: S105 - belongs to no service
+WEBHOOK_REQUEST: Example = {"url": "https://hooks.example.org/vlglab", "states": ["failed"]}
+WEBHOOK: Example = {
+    "id": "w0199f2a4c0de5e1a",
+    "url": "https://hooks.example.org/vlglab",
+    "states": ["failed"],
+    "owner": "ada",
+    "signable": True,
+    "created_at": _AT,
+    "removed_at": None,
+}
+DELIVERY: Example = {
+    "id": "d0199f2a4c0de5e1a",
+    "webhook_id": "w0199f2a4c0de5e1a",
+    "run_id": _RUN,
+    "run_state": "failed",
+    "state": "waiting",
+    "tries": 2,
+    "due_at": _AT,
+    "status": 503,
+    "error": "it answered 503",
+    "created_at": _AT,
+    "ended_at": None,
 }
 WHO_AM_I: Example = {"name": "ada", "role": "submitter"}
 METRIC: Example = {"name": "loss", "step": 40, "value": 0.31, "at": _AT}

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from urllib.parse import quote
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.answer_headers import headers_for, request_id
 from service.measures import Measures
 from service.problems import METHODS, BodyTooLarge, refused
+from storage import log_format
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""Set on every answer."""
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What changes nothing, and is not logged line by line."""
 
-NOTHING_ELSE = "default-src 'none'; frame-ancestors 'none'"
-"""Content-Security-Policy of every answer but the documentation's pages: no browser may load or run anything for it."""
-
-DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect"})
+log = logging.getLogger("vlglab.service")
 
 
 class Guard:
@@ -44,10 +40,13 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with log_format.about(request_id=request_id(scope)):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
         began, status = time.perf_counter(), 500
-        headers = dict(HEADERS)
-        if scope["path"] not in DOCUMENTATION:
-            headers["Content-Security-Policy"] = NOTHING_ELSE
+        headers = headers_for(scope)
 
         async def careful(message: Message) -> None:
             nonlocal status
@@ -75,7 +74,10 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
             method = scope["method"] if scope["method"] in METHODS else "(other)"  # a client may send any word
-            self._measures.answered(method, route, status, time.perf_counter() - began)
+            took_s = time.perf_counter() - began
+            self._measures.answered(method, route, status, took_s)
+            if method not in READING:
+                _log(scope, method, status, took_s)
 
     async def _body(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message; None as soon as it is too large."""
@@ -92,3 +94,12 @@ class Guard:
                 return None
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": bytes(content), "more_body": False}
+
+
+def _log(scope: Scope, method: str, status: int, took_s: float) -> None:
+    """One line for a request that may have changed something."""
+    path = quote(scope["path"])
+    about = {"method": method, "path": path, "status": status, "ms": round(1000 * took_s, 1)}
+    if "run_id" in scope.get("path_params", {}):
+        about["run_id"] = scope["path_params"]["run_id"]
+    log.info("%s %s: %d", method, path, status, extra=about)

@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service import examples
+from service.answer_headers import headers_for, request_id
 from service.schemas import RECIPE_TAG, RUNS_TAG
+from storage import log_format
 from storage.errors import InvalidInput, VlglabError
 
 MEDIA_TYPE = "application/problem+json"
@@ -172,14 +174,17 @@ def _allowed(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours: logged whole, told in one sentence."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(
+    with log_format.about(request_id=request_id(request.scope)):
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    reply = answer(
         request,
         500,
         "internal_error",
         "The service failed",
         "the service met an error that it did not expect; its log has the details",
     )
+    reply.headers.update(headers_for(request.scope))  # this answer is made outside `Guard`
+    return reply
 
 
 def _faults(errors: Sequence[Any]) -> list[FieldFault]:

@@ -6,6 +6,7 @@
     │   ├── UnknownName                  a name that nothing carries, with the nearest that exist
     │   │   └── UnknownClass             a class name that the text table does not know
     │   ├── PathNotAllowed               a path outside the allowed roots
+    │   ├── ExportInvalid                a file that is no whole export of a database
     │   └── DatasetInvalid               a dataset, or one of its scenes, cannot be read
     │       ├── FrameInvalid             one frame: corrupt image, missing pose, wrong size
     │       └── NothingVisible           no point of a scene is visible in any frame
@@ -22,6 +23,7 @@
     │   ├── FormatTooNew                 written by a newer vlglab
     │   └── PointOrderMismatch           embeddings or labels belong to other points
     ├── DatabaseError                    the database cannot be used as it is
+    │   └── WrongRevision                its tables are older or newer than this code
     ├── RunStopped                       not a fault: a run was told to stop
     │   ├── RunCancelled                 somebody cancelled it
     │   ├── PartGone                     what it counted on was deleted meanwhile: it begins again
@@ -94,6 +96,12 @@ class PathNotAllowed(InvalidInput):
 
     code = "path_not_allowed"
     status = 403
+
+
+class ExportInvalid(InvalidInput):
+    """A file that is no whole export of a database: truncated, changed, or never one."""
+
+    code = "export_invalid"
 
 
 class DatasetInvalid(InvalidInput):
@@ -196,6 +204,12 @@ class DatabaseError(VlglabError):
 
     code = "database_error"
     status = 503
+
+
+class WrongRevision(DatabaseError):
+    """The database's tables are older or newer than this code."""
+
+    code = "wrong_revision"
 
 
 class RunStopped(VlglabError):

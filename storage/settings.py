@@ -12,6 +12,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from storage.log_format import LogFormat
+
 
 class Settings(BaseSettings):
     """Deployment settings; each field is the environment variable VLGLAB_<FIELD>."""
@@ -58,7 +60,24 @@ class Settings(BaseSettings):
     tick_s: float = Field(
         0.2, gt=0, description="Seconds between two looks of the planner, or of a host, at the table."
     )
+    log_format: LogFormat = Field(
+        "text", description="How service, hosts and workers log on stderr: text, or json, one object a line."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts a run gets when its workers are lost.")
+
+    webhook_hosts: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description='JSON list of hosts that webhooks may reach: names, addresses, networks. "*" in a name stands for'
+        " anything, and never for a private address, which must be listed.",
+    )
+    webhook_key: Path | None = Field(
+        None, description="File of the key that webhooks are signed with, made where it is missing; HOME/webhook.key."
+    )
+    webhook_tries: int = Field(8, ge=1, le=20, description="How often a message to a webhook is sent at most.")
+    webhook_backoff_s: float = Field(
+        5.0, gt=0, description="Seconds before a message is sent again; each next pause is four times as long, to 6 h."
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60, description="Seconds that a webhook's receiver has to answer.")
 
     @property
     def home_path(self) -> Path:
@@ -87,6 +106,11 @@ class Settings(BaseSettings):
     def weights_path(self) -> Path:
         """The folder of encoders' weights, absolute."""
         return (self.weights.expanduser() if self.weights else self.home_path / "weights").resolve()
+
+    @property
+    def webhook_key_path(self) -> Path:
+        """The file of the key that webhooks are signed with, absolute."""
+        return (self.webhook_key.expanduser() if self.webhook_key else self.home_path / "webhook.key").resolve()
 
     @property
     def tokens_required(self) -> bool:

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from storage import log_format
 from storage.errors import InvalidInput, VlglabError
 from storage.settings import settings
 from workers.host import check_host, run_host, sweep
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("run_id")
     _add_checkpoint(commands.add_parser("checkpoint", help="published trainers' checkpoints, in and out"))
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_format.configure(settings().log_format)
     try:
         if given.command == "host" and given.check:
             return check_host(settings())

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import psutil
 
+from storage import log_format
 from storage.artifacts import choose
-from storage.errors import DatabaseError, InvalidInput, LeaseLost
-from storage.records import claims, hosts, leases, lost_attempts, staging
+from storage.errors import DatabaseError, InvalidInput, LeaseLost, VlglabError, WrongRevision
+from storage.records import claims, hosts, leases, lost_attempts, revision, staging
+from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.settings import Settings
 from workers.launchers.launcher import Launcher, Started
@@ -55,14 +57,23 @@ class Host:
     _no_claim_until: float = 0.0
 
     def serve(self) -> None:
-        """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back."""
+        """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back.
+
+        Raises:
+            WrongRevision: the database's tables, or the code on the disk, are no longer those of this host. It claims
+                nothing then and stops.
+        """
+        with self.db.read() as session:
+            revision.check(session)
         slots, machine = len(self.gpus) or self.config.slots, socket.gethostname()
         memory_gb = self.config.memory_gb or machine_memory_gb()
         host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb)
+        log_format.about_process(host_id=host_id)
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
         stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
         last_beat = last_sweep = -math.inf
-        while not self.stopping.wait(self.config.tick_s):
+        wrong: WrongRevision | None = None
+        while wrong is None and not self.stopping.wait(self.config.tick_s):
             try:
                 self.running = [started for started in self.running if not self._reaped(started)]
                 stopper.look(self.running)
@@ -78,16 +89,32 @@ class Host:
                 if not self.running and hosts.mode_of(self.db, host_id) == "draining":
                     log.info("host %s is drained", host_id)
                     break
+            except WrongRevision as error:
+                wrong = error
             except DatabaseError as error:
                 log.warning("the database does not answer: %s", error)
         self._stop(host_id)
+        if wrong is not None:
+            raise wrong
 
     def _reaped(self, started: Started) -> bool:
-        """Whether a run's process is gone; one that died before it could say so gives its run back at once."""
+        """Whether a run's process is gone; one that died before it could say so gives its run back at once.
+
+        Raises:
+            WrongRevision: its code was not of the database's revision; its run is given back, and no attempt is lost.
+        """
         if not started.ended():
             return False
-        if lost_attempts.abandon(self.db, started.claim.token, started.outcome(), self.config.max_attempts):
-            log.warning("the run %s is lost: %s", started.claim.run_id, started.outcome())
+        claim = started.claim
+        if started.refused():
+            with contextlib.suppress(LeaseLost):
+                leases.release(self.db, claim.token, "its process has the code of another revision")
+            raise WrongRevision(
+                "the code on the disk is of another revision than the database and this host: vlglab was installed"
+                " under it; run `vlglab db upgrade`, and start the host again"
+            )
+        if lost_attempts.abandon(self.db, claim.token, started.outcome(), self.config.max_attempts):
+            log.warning("the run %s is lost: %s", claim.run_id, started.outcome(), extra=_about(claim))
         return True
 
     def _claim(self, host_id: str, slots: int) -> None:
@@ -97,7 +124,7 @@ class Host:
             claim = claims.claim(self.db, host_id, self.config.lease_s, mine)
             if claim is None:
                 return
-            log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt)
+            log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt, extra=_about(claim))
             try:
                 self.running.append(self.launcher.start(claim))
             except OSError as error:
@@ -135,8 +162,16 @@ class Host:
             time.sleep(0.05)
         for started in self.running:
             started.kill()
-        hosts.retire(self.db, host_id)
+        try:
+            hosts.retire(self.db, host_id)
+        except VlglabError as error:
+            log.warning("the end of host %s could not be written down: %s", host_id, error)
         log.info("host %s has stopped", host_id)
+
+
+def _about(claim: Claim) -> dict[str, object]:
+    """What a line of the log is about."""
+    return {"run_id": claim.run_id, "attempt": claim.attempt}
 
 
 def machine_memory_gb() -> float:

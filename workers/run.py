@@ -20,12 +20,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from storage import keys
+from storage import keys, log_format
 from storage.artifacts import choose
 from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
-from storage.errors import DatabaseError, LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError
-from storage.records import artifacts, datasets, leases, lost_attempts, runs
+from storage.errors import DatabaseError, LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError, WrongRevision
+from storage.records import artifacts, datasets, leases, lost_attempts, revision, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
@@ -40,6 +40,9 @@ log = logging.getLogger("vlglab.run")
 CHECKOUT = Path(__file__).resolve().parent.parent
 """Where this code lies."""
 
+WRONG_REVISION_STATUS = 4
+"""Exit status of a process whose code is of another revision than the database: it has written nothing."""
+
 RECORDED_PACKAGES = (
     "torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors", "pillow", "tensorflow", "tensorflow-cpu",
     "transformers", "tokenizers", "MinkowskiEngine",
@@ -52,11 +55,18 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
 
     Returns:
         The process's exit status: 0 when the run ended well or was given back, 1 when it failed, 3 when it was
-        stopped or fenced off.
+        stopped or fenced off, WRONG_REVISION_STATUS where this code must not touch the database: the host gives the
+        run back then.
     """
+    log_format.about_process(run_id=run_id)
     db = Database.open(config.resolved_database_url)
     try:
+        with db.read() as session:
+            revision.check(session)
         return _run(run_id, token, db, config)
+    except WrongRevision as error:
+        log.error("%s", error)
+        return WRONG_REVISION_STATUS
     finally:
         db.close()
 
@@ -65,6 +75,7 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     """The same, with the database open."""
     store = choose.open_store(config)
     run = runs.get(db, run_id)
+    log_format.about_process(attempt=run.attempt)
     line = Line(db, token, config, run.time_limit_s)
     signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
     device = os.environ.get("VLGLAB_DEVICE", "cpu")

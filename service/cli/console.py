@@ -19,6 +19,7 @@ from service.cli.scripting import Exit, exit_of, line_of
 from service.cli.scripting import show_json as show_json
 from service.client import Client
 from storage.errors import InvalidInput, VlglabError
+from storage.settings import Settings, settings
 from storage.specs.stages import describe
 
 PIPE_WIDTH = 240
@@ -64,6 +65,18 @@ def shell(ctx: typer.Context) -> Shell:
     found = ctx.find_object(Shell)
     assert found is not None, "the root callback makes it"
     return found
+
+
+def read_settings() -> Settings:
+    """This process's settings.
+
+    Raises:
+        InvalidInput: a VLGLAB_* variable cannot be read.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        raise InvalidInput(f"a VLGLAB_ variable cannot be used: {describe(error)}") from error
 
 
 def show_pairs(out: Console, pairs: Iterable[tuple[str, object]]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import datasets, experiments, hosts, runs, server, status, tokens
+from service.cli import database, datasets, experiments, hosts, runs, server, status, tokens, webhooks
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.scripting import Exit, Json
@@ -30,7 +30,8 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(datasets.features_app, name="features")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(tokens.app, name="tokens")
-app.add_typer(server.database_app, name="db")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(database.app, name="db")
 app.command("serve")(server.serve)
 app.command("tables")(tables)
 app.command("health")(status.health)

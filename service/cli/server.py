@@ -1,4 +1,4 @@
-"""`vlglab serve` and `vlglab db`: the two commands that touch this machine's database instead of speaking HTTP.
+"""`vlglab serve`: with `vlglab db` the only command that touches this machine's database instead of speaking HTTP.
 
 Starts the service and, beside it, a worker host by its command line; imports no worker.
 """
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.console import read_settings
 from service.cli.host_keeper import HostKeeper
 from service.cli.scripting import Json, show_json, show_line
+from storage import log_format
 from storage.errors import InvalidInput
 from storage.settings import Settings
 
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vlglab.serve")
 
-database_app = typer.Typer(no_args_is_help=True, help="The database of this machine's settings.")
-
 STOP_LOOK_S = 0.1
 """Seconds between two looks whether the service was told to stop."""
 KEEP_ALIVE_S = 75
@@ -37,39 +37,6 @@ KEEP_ALIVE_S = 75
 just as the service hangs up is lost."""
 SHUTDOWN_S = 5
 """Seconds that open requests get when the service stops."""
-
-
-@database_app.command("upgrade")
-def upgrade_database(as_json: Json = False) -> None:
-    """Brings the database's tables up to this version; makes them where there are none."""
-    from migrations.upgrade import upgrade
-
-    revision = upgrade(read_settings().resolved_database_url)
-    if as_json:
-        show_json({"revision": revision})
-    else:
-        typer.echo(f"the database is at revision {revision}")
-
-
-@database_app.command("add-token")
-def add_token(
-    owner: Annotated[str, typer.Argument(help="Whose it is.")],
-    role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
-    days: Annotated[float | None, typer.Option(min=0.001, help="Days that it is good for; default for ever.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Makes a token straight in the database, as the first one must be made, and prints its secret, this once."""
-    from migrations.upgrade import upgrade
-    from service.first_token import make_token
-
-    config = read_settings()
-    config.home_path.mkdir(parents=True, exist_ok=True)
-    upgrade(config.resolved_database_url)
-    secret = make_token(config, owner, role, days)
-    if as_json:
-        show_json({"owner": owner, "role": role, "secret": secret})
-    else:
-        typer.echo(secret)
 
 
 def serve(
@@ -83,9 +50,9 @@ def serve(
     from migrations.upgrade import upgrade
     from service.app import create_app
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     config = read_settings().model_copy(update=given)
+    log_format.configure(config.log_format)
     config.home_path.mkdir(parents=True, exist_ok=True)
     upgrade(config.resolved_database_url)
     if config.tokens_required and config.first_token is not None:
@@ -172,23 +139,6 @@ def _write_first_token(config: Settings, path: Path, *, quiet: bool) -> None:
 
     if write_first_token(config, path):
         typer.echo(f"an admin's token stands in {path}; show it as VLGLAB_API_TOKEN", err=quiet)
-
-
-def read_settings() -> Settings:
-    """This process's settings.
-
-    Raises:
-        InvalidInput: a VLGLAB_* variable cannot be read.
-    """
-    from pydantic import ValidationError
-
-    from storage.settings import settings
-    from storage.specs.stages import describe
-
-    try:
-        return settings()
-    except ValidationError as error:
-        raise InvalidInput(f"a VLGLAB_ variable cannot be used: {describe(error)}") from error
 
 
 def _interrupt(*_: object) -> None:

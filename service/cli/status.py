@@ -8,9 +8,8 @@ from typing import Any
 
 import typer
 
-from service.cli.console import plain_table, shell, show_pairs
+from service.cli.console import plain_table, read_settings, shell, show_pairs
 from service.cli.scripting import Json, show_json
-from service.cli.server import read_settings
 from storage.settings import Settings
 
 MASK = "***"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from service.scheduler.planner import plan
 from storage.errors import DatabaseError
-from storage.records import events, lost_attempts, planning
+from storage.records import events, lost_attempts, planning, revision
 from storage.records.database import Database
 from storage.settings import Settings
 
@@ -29,7 +29,13 @@ class Scheduler:
     """The last event when it planned without finding a move."""
 
     def tick(self) -> int:
-        """`tick`, unless nothing has happened since the last one; returns the number of moves."""
+        """`tick`, unless nothing has happened since the last one; returns the number of moves.
+
+        Raises:
+            WrongRevision: the database was upgraded or downgraded under this service, which then plans nothing.
+        """
+        with self.db.read() as session:
+            revision.check(session)
         end_lapsed(self.db, self.settings)
         last = events.last(self.db)
         if last == self._planned:
@@ -48,7 +54,7 @@ def tick(db: Database, settings: Settings) -> int:
 def end_lapsed(db: Database, settings: Settings) -> None:
     """Ends the leases that ran out."""
     for run_id in lost_attempts.expire(db, settings.max_attempts):
-        log.warning("the worker of the run %s is lost: its lease ran out", run_id)
+        log.warning("the worker of the run %s is lost: its lease ran out", run_id, extra={"run_id": run_id})
 
 
 def plan_all(db: Database) -> int:

@@ -64,6 +64,14 @@ from service.schemas.service import (
     StagePort,
     Version,
 )
+from service.schemas.webhooks import (
+    Delivery,
+    DeliveryPage,
+    NewWebhook,
+    Webhook,
+    WebhookPage,
+    WebhookRequest,
+)
 
 __all__ = [
     "RECIPE_TAG",
@@ -80,6 +88,8 @@ __all__ = [
     "Dataset",
     "DatasetPage",
     "DatasetRequest",
+    "Delivery",
+    "DeliveryPage",
     "DryRun",
     "Estimate",
     "Evaluation",
@@ -105,6 +115,7 @@ __all__ = [
     "Metric",
     "MetricHistory",
     "NewToken",
+    "NewWebhook",
     "Page",
     "Part",
     "PlannedWork",
@@ -131,6 +142,9 @@ __all__ = [
     "TokenPage",
     "TokenRequest",
     "Version",
+    "Webhook",
+    "WebhookPage",
+    "WebhookRequest",
     "WhoAmI",
     "Wished",
 ]

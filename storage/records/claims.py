@@ -10,7 +10,7 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from storage import keys
-from storage.records import hosts, needs
+from storage.records import hosts, needs, revision
 from storage.records.database import Database, now
 from storage.records.runs import move
 from storage.records.tables import AttemptRow, RunRow
@@ -33,7 +33,8 @@ def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] =
 
     What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
     stage that uses one waits for a free one. The first run that the host could hold but has no room for keeps what it
-    waits for from those behind it, so that small ones do not pass it for ever.
+    waits for from those behind it, so that small ones do not pass it for ever. Whether the tables are still those of
+    this code is read there too.
 
     Args:
         db: the database.
@@ -46,11 +47,14 @@ def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] =
 
     Raises:
         NotFound: there is no such host.
+        WrongRevision: the database was upgraded or downgraded under this host.
     """
     with db.read() as session:
+        revision.check(session)
         if _fitting(session, host_id, started) is None:
             return None
     with db.write() as session:
+        revision.check(session)
         found = _fitting(session, host_id, started, lock=True)
         return None if found is None else _open_attempt(session, *found, host_id, lease_s)
 

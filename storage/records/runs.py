@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import IllegalMove, NotFound
-from storage.records import metric_summaries, run_fields, run_filters, walks
+from storage.records import deliveries, metric_summaries, run_fields, run_filters, walks
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp
 from storage.records.run_filters import RunFilter, RunSort
@@ -218,7 +218,7 @@ def move(
     reason: str | None = None,
     again: bool = False,
 ) -> None:
-    """Changes a run's state and writes the event of it: nothing else does.
+    """Changes a run's state and writes the event of it, and of an end what webhooks are told: nothing else does.
 
     Args:
         session: an open, ordered write transaction.
@@ -244,6 +244,7 @@ def move(
     if to in FINAL:
         row.ended_at = moment
         row.token = None
+        deliveries.enqueue(session, row, moment)
     if to == "queued":
         row.token = None
     if again:

@@ -324,3 +324,44 @@ class RemovalRow(Base):
     what: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
+
+
+class WebhookRow(Base):
+    """An address that is told of the ends of runs. Its secret is not here: see `service.webhooks.signing`."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    states: Mapped[list[Any]]
+    salt: Mapped[str]
+    key_id: Mapped[str]
+    owner: Mapped[str]
+    created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class DeliveryRow(Base):
+    """One message to one address: the outbox. No foreign key to its run, which it may outlive."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("ix_webhook_deliveries_due", "state", "webhook_id", "due_at"),
+        Index("ix_webhook_deliveries_state", "state", "id"),
+        Index("ix_webhook_deliveries_webhook", "webhook_id", "id"),
+        Index("ix_webhook_deliveries_run", "run_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
+    run_id: Mapped[str]
+    run_state: Mapped[str]
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str]
+    tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    claim: Mapped[str | None]
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import inspect, text
 
 from migrations import upgrade
+from migrations.schema import check_schema
 from storage.errors import DatabaseError
 from storage.records import datasets, experiments, runs
 from storage.records.database import Database
@@ -19,6 +25,9 @@ from storage.records.datasets import Dataset
 from storage.records.tables import Base
 from storage.specs.presets import Request
 from storage.specs.recipes import build
+from tests.fixtures.any_rows import Rows, any_rows, insert_all
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def schema(db: Database) -> dict[str, object]:
@@ -72,6 +81,98 @@ def test_an_empty_database_gets_what_all_migrations_make(empty_database_url: str
 def test_the_head_is_the_last_migration() -> None:
     scripts = ScriptDirectory.from_config(upgrade.configuration())
     assert scripts.get_heads() == [upgrade.HEAD]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["no table yet", "at the first revision"])
+def test_many_processes_at_once_upgrade_a_database_once(empty_database_url: str, old: bool) -> None:
+    if old:
+        upgrade.upgrade(empty_database_url)
+        db = Database.open(empty_database_url)
+        config = upgrade.configuration()
+        with db.write() as session:
+            config.attributes["connection"] = session.connection()
+            command.downgrade(config, "0001")
+        db.close()
+    code = f"from migrations.upgrade import upgrade; print(upgrade({empty_database_url!r}))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out.strip()) == (0, upgrade.HEAD), err
+    db = Database.open(empty_database_url)
+    assert upgrade.revision_of(db) == upgrade.HEAD
+    assert check_schema(db) == []
+    db.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def new_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes new databases without tables, on each kind."""
+    if request.param == "sqlite":
+        return lambda: f"sqlite:///{tmp_path / uuid.uuid4().hex}.db"
+    made: Callable[[], str] = request.getfixturevalue("new_postgres_database")
+    return made
+
+
+Held = dict[str, list[dict[str, Any]]]
+
+
+def held(db: Database) -> Held:
+    """Every row of every table, as the database itself gives it."""
+    with db.read() as session:
+        names = [name for name in inspect(session.connection()).get_table_names() if name != "alembic_version"]
+        return {name: [dict(row._mapping) for row in session.execute(text(f"SELECT * FROM {name}"))] for name in names}
+
+
+def columns(db: Database) -> dict[str, list[str]]:
+    """The columns of every table."""
+    with db.read() as session:
+        seen = inspect(session.connection())
+        return {name: [c["name"] for c in seen.get_columns(name)] for name in held(db)}
+
+
+def narrowed(rows: Held, to: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The rows with these columns alone, sorted."""
+    return {name: sorted(repr([row[one] for one in wanted]) for row in rows[name]) for name, wanted in to.items()}
+
+
+@settings(
+    max_examples=3, deadline=None, phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(rows=any_rows())
+def test_each_step_keeps_every_value_of_the_columns_that_it_leaves(
+    new_database_url: Callable[[], str], rows: Rows
+) -> None:
+    """Whatever the tables hold: after each step down, and after each step up again."""
+    url = new_database_url()
+    upgrade.upgrade(url)
+    db = Database.open(url)
+    insert_all(db, rows)
+    assert sum(map(len, held(db).values())) == sum(map(len, rows.values()))
+
+    def move(step: Callable[..., None], to: str) -> None:
+        config = upgrade.configuration()
+        with db.write() as session:
+            config.attributes["connection"] = session.connection()
+            step(config, to)
+
+    while upgrade.revision_of(db) != "0001":
+        before, had = held(db), columns(db)
+        move(command.downgrade, "-1")
+        left = {name: [one for one in names if one in had[name]] for name, names in columns(db).items()}
+        assert narrowed(held(db), left) == narrowed(before, left)
+    oldest = columns(db)
+    first = narrowed(held(db), oldest)
+    while upgrade.revision_of(db) != upgrade.HEAD:
+        move(command.upgrade, "+1")
+        assert narrowed(held(db), oldest) == first
+    assert check_schema(db) == []
+    db.close()
 
 
 def test_each_migration_goes_down_and_up_with_what_is_there_in_place(empty_database_url: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from migrations.upgrade import upgrade
+from service.answer_headers import HEADERS
 from service.app import create_app
-from service.guard import HEADERS
 from service.problems import TooManyRequests
 from service.rate import Rate
 from storage.errors import InvalidInput
@@ -22,6 +22,8 @@ from storage.records.access_tokens import ROLES, Role
 from storage.settings import Settings, is_loopback
 
 INGEST = {"spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"}
+ADMINS = ("/api/v1/tokens", "/api/v1/webhooks")
+"""Only admins may even read these."""
 LABELS = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
 
 
@@ -76,14 +78,14 @@ def test_every_route_but_the_probes_asks_for_a_token(lab: Lab) -> None:
         assert lab.ask("vlglab_wrong", method, path).status_code == 401
 
 
-def test_a_reader_changes_nothing_and_only_admins_see_tokens(lab: Lab) -> None:
+def test_a_reader_changes_nothing_and_only_admins_see_tokens_and_webhooks(lab: Lab) -> None:
     for method, path in routes(lab):
         answer = lab.ask("reader", method, path)
-        if method != "GET" or path.startswith("/api/v1/tokens"):
+        if method != "GET" or path.startswith(ADMINS):
             assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted"), path
         else:
             assert answer.status_code not in (401, 403), path
-        if path.startswith("/api/v1/tokens"):
+        if path.startswith(ADMINS):
             assert lab.ask("submitter", method, path).status_code == 403
             assert lab.ask("admin", method, path).status_code != 403
 

@@ -12,12 +12,14 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy import text
 
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, WrongRevision
 from storage.records import claims, datasets, events, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
+from storage.records.revision import REVISION
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
@@ -35,12 +37,16 @@ class Puppet:
     claim: Claim
     over: bool = False
     terminated: bool = False
+    of_another_revision: bool = False
 
     def ended(self) -> bool:
         return self.over
 
     def outcome(self) -> str:
         return "a test ended its process"
+
+    def refused(self) -> bool:
+        return self.of_another_revision
 
     def rss_bytes(self) -> int:
         return 0 if self.over else 1 << 40
@@ -74,6 +80,19 @@ def make_all_ready(db: Database, count: int, *, gpu: bool) -> None:
         planned = [PlannedRun(f"run {i}", stages.EmbedLabels(label_set="s3dis13")) for i in range(count)]
     for run in runs.create(db, planned)[-count:]:
         make_ready(db, run.id)
+
+
+def be_at(db: Database, revision: str) -> None:
+    """Makes the database say that it is at a revision."""
+    with db.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+
+@pytest.fixture(autouse=True)
+def _at_this_revision(db: Database) -> Iterator[None]:
+    """Puts the revision back that a test has changed: on PostgreSQL the next test has the same database."""
+    yield
+    be_at(db, REVISION)
 
 
 @pytest.fixture
@@ -221,6 +240,70 @@ def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
         wait_until(lambda: any(one.alive for one in hosts.list_hosts(db)))
         left.mkdir(parents=True)
         wait_until(lambda: not left.parent.exists())
+
+
+@pytest.mark.parametrize(("found", "advice"), [("0001", "vlglab db upgrade"), ("9999", "newer vlglab")])
+def test_a_host_of_another_revision_than_its_database_does_not_begin(
+    db: Database, host: Host, found: str, advice: str
+) -> None:
+    make_all_ready(db, 1, gpu=False)
+    be_at(db, found)
+    with pytest.raises(WrongRevision, match=rf"revision {found}.*needs {REVISION}.*{advice}"):
+        host.serve()
+    assert hosts.list_hosts(db) == []
+
+
+@pytest.mark.parametrize("found", ["0001", "9999"])
+def test_a_host_whose_database_is_upgraded_under_it_claims_nothing_more_and_stops(
+    db: Database, host: Host, found: str
+) -> None:
+    faults: list[WrongRevision] = []
+
+    def serve() -> None:
+        try:
+            host.serve()
+        except WrongRevision as error:
+            faults.append(error)
+
+    make_all_ready(db, 1, gpu=False)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    wait_until(lambda: len(launcher.started) == 1)
+    be_at(db, found)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(faults) == 1
+    assert launcher.started[0].terminated, "its runs are asked to give themselves back"
+    with pytest.raises(WrongRevision):
+        claims.claim(db, hosts.list_hosts(db)[0].id, 60.0)
+
+
+def test_a_run_whose_process_has_the_code_of_another_revision_loses_no_attempt(db: Database, host: Host) -> None:
+    faults: list[WrongRevision] = []
+
+    def serve() -> None:
+        try:
+            host.serve()
+        except WrongRevision as error:
+            faults.append(error)
+
+    make_all_ready(db, 1, gpu=False)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    launcher = host.launcher
+    assert isinstance(launcher, Stage)
+    wait_until(lambda: len(launcher.started) == 1)
+    claim = launcher.started[0].claim
+    launcher.started[0].of_another_revision = launcher.started[0].over = True
+    thread.join(20)
+    assert not thread.is_alive()
+    assert "installed under it" in str(faults[0])
+    assert runs.get(db, claim.run_id).state == "queued"
+    with db.read() as session:
+        states = session.execute(text("SELECT state FROM attempts")).scalars().all()
+    assert states == ["released"], "only lost attempts count towards a run's last one"
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:

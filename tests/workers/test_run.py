@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from migrations.upgrade import upgrade
 from storage.errors import DatabaseError
 from storage.records import claims, events, hosts, leases, runs
 from storage.records.database import Database
@@ -75,3 +77,17 @@ def test_a_database_that_goes_away_costs_an_attempt_and_not_the_run(
     assert found.state == state
     assert found.reason_code == (None if state == "queued" else "worker_lost")
     assert any("server closed the connection" in event.message for event in events.after(db, made.id))
+
+
+def test_a_process_of_another_revision_than_the_database_writes_nothing_and_says_so_by_its_status(
+    settings: Settings, empty_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade(empty_database_url)
+    db = Database.open(empty_database_url)
+    with db.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(text("DROP TABLE run_tags"))
+    config = settings.model_copy(update={"database_url": empty_database_url})
+    assert run.run_once("r1", "token", config) == run.WRONG_REVISION_STATUS
+    assert "at revision 9999" in caplog.text and "newer vlglab" in caplog.text
+    db.close()

@@ -30,6 +30,9 @@ class Started(Stoppable, Protocol):
     def outcome(self) -> str:
         """How it ended, in words, once it has."""
 
+    def refused(self) -> bool:
+        """True where it ended without a word in the records: its code is of another revision than the database."""
+
     def rss_bytes(self) -> int:
         """Resident memory of its processes now; 0 where it is not known."""
 

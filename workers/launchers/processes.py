@@ -16,6 +16,7 @@ import psutil
 from storage.artifacts.logs import log_path
 from storage.records.claims import Claim
 from storage.settings import Settings
+from workers.run import WRONG_REVISION_STATUS
 
 TOKEN_VARIABLE = "VLGLAB_TOKEN"  # noqa: S105
 """How the fencing token travels: by the environment, never by the command line."""
@@ -54,6 +55,10 @@ class RunProcess:
             return f"its process ended with status {status} before it had reported"
         hint = "; the machine may have run out of memory" if -status == signal.SIGKILL else ""
         return f"its process was ended by {signal.Signals(-status).name}{hint}"
+
+    def refused(self) -> bool:
+        """Whether it found a database of another revision than its code, and wrote nothing."""
+        return self.process.poll() == WRONG_REVISION_STATUS
 
     def rss_bytes(self) -> int:
         """Resident memory of the process and its children."""

@@ -7,14 +7,18 @@ import logging
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import text
 
+from migrations.upgrade import upgrade
 from service.scheduler import loop, planner
 from storage import keys
+from storage.errors import WrongRevision
 from storage.records import artifacts, claims, datasets, events, experiments, hosts, leases, planning, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.datasets import Dataset
+from storage.records.revision import REVISION
 from storage.records.runs import Run
 from storage.records.states import FINAL
 from storage.settings import Settings
@@ -208,3 +212,21 @@ def test_many_moves_are_made_in_transactions_that_let_others_write(
     more = runs.create(db, [PlannedRun("one more", spec)])
     assert loop.tick(db, CONFIG) == 1
     assert runs.get(db, more[0].id).state == "ready"
+
+
+@pytest.mark.parametrize("found", ["0001", "9999"])
+def test_a_service_whose_database_is_of_another_revision_plans_nothing(empty_database_url: str, found: str) -> None:
+    upgrade(empty_database_url)
+    db = Database.open(empty_database_url)
+    (run,) = runs.create(db, [PlannedRun("labels", stages.EmbedLabels(label_set="s3dis13"))])
+    scheduler = loop.Scheduler(db, CONFIG)
+    with db.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+    with pytest.raises(WrongRevision, match=f"revision {found}"):
+        scheduler.tick()
+    assert runs.get(db, run.id).state == "queued"
+    with db.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": REVISION})
+    assert scheduler.tick() == 1
+    assert runs.get(db, run.id).state == "ready"
+    db.close()

@@ -1,0 +1,151 @@
+"""docs/operating.md, command by command, in its order: from nothing to a lab that was backed up, moved and upgraded.
+
+One shell runs them, in a home of its own. What a reader fills in is filled in here (`filled`); `pip` is a stand-in that
+checks what it is asked to install against this project, for nothing may be installed by a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.webhooks.signing import PREFIX, signature
+from tests.fixtures.postgres import find_binaries
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+
+PIP = """#!{python}
+import pathlib, sys, tomllib
+root = pathlib.Path({root!r})
+project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+verb, c, constraints, e, what = sys.argv[1:]
+assert (verb, c, e) == ("install", "-c", "-e") and (root / constraints).is_file(), sys.argv
+place, _, extra = what.rstrip("]").partition("[")
+assert place == "." and extra in project["optional-dependencies"], sys.argv
+"""
+VLGLAB = """#!/bin/sh
+PYTHONPATH={root} exec {python} -m service.cli.entry "$@"
+"""
+WAIT_FOR_SERVICE = """
+for i in $(seq 600); do vlglab_answers && break; kill -0 $!; sleep 0.1; done; vlglab_answers
+"""
+PRELUDE = """
+set -euo pipefail
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+vlglab_answers() { python3 - <<END
+import urllib.request
+urllib.request.urlopen("$VLGLAB_URL/readyz", timeout=5)
+END
+} 2>/dev/null
+first_id() { python3 -c 'import json, sys; print(json.load(sys.stdin)["items"][0]["id"])'; }
+"""
+
+
+def commands() -> list[str]:
+    """Every command of the page, in its order."""
+    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def filled(command: str, server: str) -> str:
+    """A command with what its reader fills in."""
+    where = urlsplit(server)
+    known = {
+        "127.0.0.1:5432": f"{where.hostname}:{where.port}",
+        "PASSWORD": "of-mine",
+        "TOKEN_ID": "$(vlglab tokens list --json | first_id)",
+        "WEBHOOK_ID": "$(vlglab webhooks list --json | first_id)",
+    }
+    for name, value in known.items():
+        command = command.replace(name, value)
+    return command
+
+
+def script(server: str) -> str:
+    """The page as a shell script that says which command it runs."""
+    lines = [PRELUDE]
+    for number, command in enumerate(commands()):
+        lines.append(f"echo '--- command {number}' >&2")
+        lines.append(filled(command, server))
+        if command.endswith("&"):
+            lines.append(WAIT_FOR_SERVICE)
+    return "\n".join([*lines, "echo '--- done' >&2", ""])
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.mark.postgres
+def test_every_command_of_the_page_works_in_the_order_of_the_page(postgres_server: str, tmp_path: Path) -> None:
+    assert len(commands()) > 30
+    binaries, home, programs = find_binaries(), tmp_path / "home", tmp_path / "programs"
+    assert binaries is not None
+    home.mkdir()
+    programs.mkdir()
+    executable(programs / "pip", PIP.format(python=sys.executable, root=str(ROOT)))
+    executable(programs / "vlglab", VLGLAB.format(root=ROOT, python=sys.executable))
+    where = urlsplit(postgres_server)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{programs}:{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PGHOST": str(where.hostname),
+        "PGPORT": str(where.port),
+        "PGUSER": str(where.username),
+        "PGDATABASE": "postgres",
+        "VLGLAB_PORT": str(port),
+        "VLGLAB_URL": f"http://127.0.0.1:{port}",
+        "VLGLAB_THREADS": "1",
+        "LANG": "C.UTF-8",
+    }
+    path = tmp_path / "page.sh"
+    path.write_text(script(postgres_server))
+    log = tmp_path / "page.log"
+    with log.open("wb") as output:
+        done = subprocess.run(
+            ["bash", str(path)], cwd=home, env=environment, stdout=output, stderr=output, timeout=280, check=False
+        )
+    said = log.read_text(errors="replace")
+    last = re.findall(r"--- command (\d+)", said)
+    assert done.returncode == 0, f"{commands()[int(last[-1])]!r} failed:\n{said[-3000:]}"
+    assert said.rstrip().endswith("--- done")
+    assert said.count("the database is sound") == 4
+    assert "ada (admin)" in said and "imported backup.jsonl.gz" in said and "imported lab.jsonl.gz" in said
+    assert (home / "backup-store").is_dir() and (home / "backup-webhook.key").is_file()
+
+
+def test_the_snippet_for_receivers_takes_what_was_signed_and_nothing_else() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    is_ours = names["is_from_our_lab"]
+    assert callable(is_ours)
+    secret, body = PREFIX + "C2FVsBQIhrscChlQIMV+b5sSYspob7oD3c0H2BnV6nM=", '{"type": "run.failed", "x": "\u00e4"}'
+    now = int(time.time())
+    headers = {
+        "webhook-id": "d1",
+        "webhook-timestamp": str(now),
+        "webhook-signature": signature(secret, "d1", now, body),
+    }
+    assert is_ours(secret, headers, body.encode())
+    assert is_ours(secret, {**headers, "webhook-signature": "v1,x " + headers["webhook-signature"]}, body.encode())
+    assert not is_ours(secret, headers, body.encode() + b" ")
+    assert not is_ours(secret, {**headers, "webhook-id": "d2"}, body.encode())
+    assert not is_ours(secret, {**headers, "webhook-timestamp": str(now + 1)}, body.encode())
+    assert not is_ours(PREFIX + "AAAA", headers, body.encode())
+    old = now - 400
+    late = {"webhook-id": "d1", "webhook-timestamp": str(old), "webhook-signature": signature(secret, "d1", old, body)}
+    assert not is_ours(secret, late, body.encode())
