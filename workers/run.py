@@ -79,6 +79,7 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     line = Line(db, token, config, run.time_limit_s)
     signal.signal(signal.SIGTERM, lambda *_: line.stop("its host is stopping"))
     device = os.environ.get("VLGLAB_DEVICE", "cpu")
+    log.info("attempt %d at the run %s (%s) begins", run.attempt, run_id, run.stage)
     try:
         leases.start(
             db, token, pid=os.getpid(), host=socket.gethostname(), device=device, code=code_version(),
@@ -86,6 +87,7 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
         )  # fmt: skip
         with line:
             _work(run, db, store, line, device, config)
+        log.info("the run %s has ended well", run_id)
     except LeaseLost as error:
         log.warning("fenced off: %s", error)
         return 3

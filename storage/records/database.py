@@ -19,7 +19,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, ExtraMissing, InvalidInput
@@ -241,7 +249,7 @@ def _translated() -> Iterator[None]:
     """Turns the driver's errors into ours."""
     try:
         yield
-    except (OperationalError, ProgrammingError, InterfaceError, InternalError) as error:
+    except (OperationalError, ProgrammingError, InterfaceError, InternalError, NotSupportedError) as error:
         said = str(error.orig).strip()
         missing = "no such table" in said or "does not exist" in said or "no such column" in said
         advice = "run `vlglab db upgrade`" if missing else "see that it runs, is reachable and not full"

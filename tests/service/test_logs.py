@@ -16,6 +16,7 @@ from service.app import create_app
 from service.cli.local_service import LocalService
 from service.client import Client
 from service.first_token import make_token
+from storage.errors import TokenRefused
 from storage.records import runs
 from storage.settings import Settings
 from tests.fixtures.receiver import Receiver, receiving
@@ -41,7 +42,7 @@ def test_a_journey_with_tokens_is_logged_as_json_with_ids_and_without_a_secret(t
             wait_until(lambda: client.run(run_id).state == "succeeded", 120)
         with (
             Client(service.url, token="vlglab_wrong_wrong_wrong_wrong") as client,
-            pytest.raises(Exception, match="token"),
+            pytest.raises(TokenRefused),
         ):
             client.run(run_id)
         wait_until(lambda: len(receiver.bodies) == 1, 30)
