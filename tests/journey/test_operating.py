@@ -56,7 +56,7 @@ END
 """So that there is something to keep: a run and its artifact; and the same again in the lab that was moved."""
 PRELUDE = """
 set -euo pipefail
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 vlglab_answers() { python3 - <<END
 import urllib.request
 urllib.request.urlopen("$VLGLAB_URL/readyz", timeout=5)
