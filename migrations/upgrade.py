@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect
 
-from storage.errors import WrongRevision
+from storage.errors import DatabaseError, WrongRevision
 from storage.records import revision
 from storage.records.database import Database
 from storage.records.tables import Base
@@ -76,10 +76,12 @@ def check(db: Database) -> None:
     """Checks that a database's tables are those of this version.
 
     Raises:
-        DatabaseError: the database cannot be used.
-        WrongRevision: its tables are older, newer or missing; says what to do.
+        DatabaseError: the database cannot be used, or has no tables.
+        WrongRevision: its tables are older or newer; says what to do.
     """
     found = revision_of(db)
+    if found is None:
+        raise DatabaseError(revision.refusal(None))
     if found != HEAD:
         raise WrongRevision(revision.refusal(found))
 

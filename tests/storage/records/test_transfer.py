@@ -294,6 +294,7 @@ def memory_of(verb: str, url: str, path: Path) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_pass_through_little_memory(
     database_url: str, db: Database, new_run: Callable[..., Run], tmp_path: Path, new_sqlite: Callable[[], Database]
 ) -> None:
