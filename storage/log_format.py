@@ -31,7 +31,7 @@ _SECRETS = (
     (re.compile(r"\bvlglab_[A-Za-z0-9_-]{20,}"), "vlglab_***"),
     (re.compile(r"\bwhsec_[A-Za-z0-9+/=_-]{20,}"), "whsec_***"),
     (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]+"), r"\1***"),
-    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@"), r"\1:***@"),
+    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/]+@"), r"\1:***@"),
 )
 """What secrets look like, wherever they come from: tokens of the API, webhooks' secrets, passwords in URLs."""
 

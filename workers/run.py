@@ -24,7 +24,16 @@ from storage import keys, log_format
 from storage.artifacts import choose
 from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
-from storage.errors import DatabaseError, LeaseLost, NotFound, PartGone, RunCancelled, RunStopped, VlglabError, WrongRevision
+from storage.errors import (
+    DatabaseError,
+    LeaseLost,
+    NotFound,
+    PartGone,
+    RunCancelled,
+    RunStopped,
+    VlglabError,
+    WrongRevision,
+)
 from storage.records import artifacts, datasets, leases, lost_attempts, revision, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database

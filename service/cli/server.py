@@ -17,7 +17,7 @@ import typer
 
 from service.cli.console import read_settings
 from service.cli.host_keeper import HostKeeper
-from service.cli.scripting import Json, show_json, show_line
+from service.cli.scripting import Json, show_line
 from storage import log_format
 from storage.errors import InvalidInput
 from storage.settings import Settings

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import first, plain_table, shell, show_json
-from service.cli.datasets import Json, Limit
+from service.cli.console import first, plain_table, shell
+from service.cli.datasets import Limit
 from service.cli.run_table import moment
+from service.cli.scripting import Json, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Addresses that are told of the ends of runs.")
 
@@ -46,9 +47,14 @@ def list_webhooks(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command("remove")
-def remove(ctx: typer.Context, webhook: Annotated[str, typer.Argument(help="Id of a webhook.")]) -> None:
+def remove(
+    ctx: typer.Context, webhook: Annotated[str, typer.Argument(help="Id of a webhook.")], as_json: Json = False
+) -> None:
     """Tells an address nothing more."""
     gone = shell(ctx).client.remove_webhook(webhook)
+    if as_json:
+        show_json(gone)
+        return
     shell(ctx).out.print(f"the webhook {gone.id} is removed", markup=False)
 
 

@@ -2,7 +2,8 @@
 
 Gzip of JSON lines, UTF-8 (docs/operating.md describes them for other readers):
 
-    {"format": "vlglab-database", "version": 1, "revision": "0004", ..., "tables": [{"name", "rows", "columns"}]}
+    {"format": "vlglab-database", "version": 1, "revision": "0004", "counters": {"events": 17}, ...,
+     "tables": [{"name", "rows", "columns"}, ...]}
     [value, value, ...]            one line a row: the tables in the header's order, each by its primary key
     {"end": true, "rows": 12, "digest": "<BLAKE3 of every byte before this line>"}
 """
@@ -15,7 +16,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -51,6 +52,8 @@ class Header:
     tables: tuple[TableHeader, ...]
     about: Mapping[str, str]
     """When and from what it was written: for people."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """Table -> the largest id that was ever given there, where ids are counted: rows may have been deleted."""
 
 
 def encode(kind: Kind, value: Any) -> Any:
@@ -112,9 +115,8 @@ class Writer:
         self._digest = blake3.blake3()
         self._rows = 0
         tables = [{"name": t.name, "rows": t.rows, "columns": [list(c) for c in t.columns]} for t in header.tables]
-        self._line(
-            {"format": FORMAT, "version": VERSION, "revision": header.revision, **header.about, "tables": tables}
-        )
+        first = {"format": FORMAT, "version": VERSION, "revision": header.revision, "counters": dict(header.counters)}
+        self._line({**first, **header.about, "tables": tables})
 
     def row(self, values: Sequence[Any]) -> None:
         """Writes one row, its values already encoded."""
@@ -204,9 +206,10 @@ class Reader:
                 TableHeader(t["name"], int(t["rows"]), tuple((str(n), k) for n, k in t["columns"]))
                 for t in value["tables"]
             )
-            about = {k: str(v) for k, v in value.items() if k not in ("format", "version", "revision", "tables")}
-            return Header(str(value["revision"]), tables, about)
-        except (KeyError, TypeError, ValueError) as error:
+            about = {name: said for name, said in value.items() if isinstance(said, str) and name != "format"}
+            counters = {str(name): int(last) for name, last in value["counters"].items()}
+            return Header(str(value["revision"]), tables, about, counters)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._bad(f"its header cannot be read ({error})") from error
 
     def _line(self) -> tuple[Any, int]:

@@ -49,7 +49,9 @@ def export_to(db: Database, path: Path, about: Mapping[str, str]) -> Header:
     with _new_file(path) as file, db.read() as session:
         revision.check(session)
         tables = tuple(_described(table, _count(session, table)) for table in Base.metadata.sorted_tables)
-        header = Header(revision.REVISION, tables, {**about, "at": now(session).isoformat(timespec="seconds")})
+        counters = {table.name: _counter(session, table, column) for table, column in _counted()}
+        said = {**about, "at": now(session).isoformat(timespec="seconds")}
+        header = Header(revision.REVISION, tables, said, counters)
         writer = Writer(file, header)
         for table in Base.metadata.sorted_tables:
             kinds = [_kind(column) for column in table.columns]
@@ -77,7 +79,9 @@ def import_from(db: Database, path: Path) -> Header:
                 for table, described in zip(Base.metadata.sorted_tables, reader.header.tables, strict=True):
                     _fill(session, table, described, reader)
                 reader.end()
-                _set_counters(session)
+                for table, column in _counted():
+                    if last := max(reader.header.counters.get(table.name, 0), _counter(session, table, column)):
+                        _set_counter(session, table, column, last)
         except IntegrityError as error:
             raise ExportInvalid(
                 f"the rows of {path} contradict each other ({str(error.orig).strip()}); `vlglab db check` on the"
@@ -163,17 +167,37 @@ def _fill(session: Session, table: Table, described: TableHeader, reader: Reader
         connection.execute(table.insert(), batch)
 
 
-def _set_counters(session: Session) -> None:
-    """Lets PostgreSQL's counters go on after the largest id; SQLite's do by themselves."""
-    if session.get_bind().dialect.name == "sqlite":
-        return
+def _counted() -> Iterator[tuple[Table, Column[Any]]]:
+    """The tables whose ids the database counts."""
     for table in Base.metadata.sorted_tables:
-        column = table.autoincrement_column
-        if column is None:
-            continue
-        counter = session.scalar(
-            text("SELECT pg_get_serial_sequence(:name, :key)"), {"name": table.name, "key": column.name}
+        if table.autoincrement_column is not None:
+            yield table, table.autoincrement_column
+
+
+def _counter(session: Session, table: Table, column: Column[Any]) -> int:
+    """The largest id that was ever given in a table; 0 before the first."""
+    if session.get_bind().dialect.name == "sqlite":
+        given = text("SELECT max(seq) FROM sqlite_sequence WHERE name = :name")
+        last = session.scalar(given, {"name": table.name}) if table.dialect_options["sqlite"]["autoincrement"] else 0
+    else:
+        name = _sequence(session, table, column)
+        last = session.scalar(text(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {name}"))
+    return max(last or 0, session.scalar(select(func.max(column))) or 0)
+
+
+def _set_counter(session: Session, table: Table, column: Column[Any], to: int) -> None:
+    """Lets ids go on after the largest that was ever given."""
+    if session.get_bind().dialect.name != "sqlite":
+        values = {"name": _sequence(session, table, column), "to": to}
+        session.execute(text("SELECT setval(CAST(:name AS regclass), :to)"), values)
+    elif table.dialect_options["sqlite"]["autoincrement"]:
+        session.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": table.name})
+        session.execute(
+            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :to)"), {"name": table.name, "to": to}
         )
-        largest = session.scalar(select(func.max(column)))
-        if counter is not None and largest is not None:
-            session.execute(text("SELECT setval(CAST(:counter AS regclass), :to)"), {"counter": counter, "to": largest})
+
+
+def _sequence(session: Session, table: Table, column: Column[Any]) -> str:
+    """The name of PostgreSQL's counter of a table, as it may stand in a query."""
+    found = session.scalar(text("SELECT pg_get_serial_sequence(:name, :key)"), {"name": table.name, "key": column.name})
+    return str(found)

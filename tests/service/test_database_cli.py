@@ -12,6 +12,7 @@ import pytest
 
 from migrations.upgrade import HEAD
 from service.cli.local_service import command
+from service.cli.scripting import Exit
 from storage.records import datasets
 from storage.records.database import Database
 from storage.records.datasets import Dataset
@@ -38,30 +39,30 @@ def test_a_lab_moves_from_sqlite_to_postgres_by_three_commands(
     into = vlglab(tmp_path / "new", "db", "import", str(file), VLGLAB_DATABASE_URL=url)
     assert into.stdout == f"imported {file}: revision {HEAD}, 1 rows (1 datasets)\n", into.stderr
     again = vlglab(tmp_path / "new", "db", "import", str(file), VLGLAB_DATABASE_URL=url)
-    assert again.returncode == 1 and "rows already, in datasets" in again.stderr
+    assert again.returncode == Exit.CONFLICT and "rows already, in datasets" in again.stderr
     sound = vlglab(tmp_path / "new", "db", "check", "--store", VLGLAB_DATABASE_URL=url)
     assert (sound.returncode, sound.stdout) == (0, "the database is sound\n")
 
 
 def test_check_says_what_is_wrong_by_its_status_too(tmp_path: Path) -> None:
     missing = vlglab(tmp_path, "db", "check")
-    assert missing.returncode == 1 and "there is no database" in missing.stderr
+    assert missing.returncode == Exit.UNREACHABLE and "there is no database" in missing.stderr
     assert not (tmp_path / "vlglab.db").exists(), "looking makes none"
     vlglab(tmp_path, "db", "upgrade")
     sound = vlglab(tmp_path, "db", "check", "--json")
-    assert (sound.returncode, json.loads(sound.stdout)) == (0, {"sound": True, "items": []})
+    assert (sound.returncode, json.loads(sound.stdout)) == (0, [])
     db = Database.open(f"sqlite:///{tmp_path / 'vlglab.db'}")
     with db.write() as session:
         session.connection().exec_driver_sql("DROP INDEX ix_runs_key")
     db.close()
     faulty = vlglab(tmp_path, "db", "check")
-    assert faulty.returncode == 3 and "runs.ix_runs_key" in faulty.stdout
+    assert faulty.returncode == Exit.FAILED and "runs.ix_runs_key" in faulty.stdout
     listed = json.loads(vlglab(tmp_path, "db", "check", "--json").stdout)
-    assert not listed["sound"] and [item["subject"] for item in listed["items"]] == ["runs.ix_runs_key"]
+    assert [item["subject"] for item in listed] == ["runs.ix_runs_key"]
 
 
 def test_a_fault_ends_with_one_line_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing")
     refused = vlglab(tmp_path / "home", "db", "import", str(tmp_path / "x"))
-    assert refused.returncode == 1
+    assert refused.returncode == Exit.USAGE
     assert refused.stderr.count("\n") == 1 and "[export_invalid]" in refused.stderr
