@@ -164,6 +164,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _allowed(request: Request) -> list[str]:
     """The methods that a request's path takes: the framework names only those of the first route that fits."""
     scope, routes = request.scope, request.app.router.routes
+    itself = request.app.openapi()["paths"].get(scope["path"])  # no other route's parameter: /runs/compare is no run
+    if itself is not None:
+        return [method for method in METHODS if method.lower() in itself]
     plain = {name: scope[name] for name in ("type", "path", "root_path", "headers")}
     return [
         method

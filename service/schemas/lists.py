@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypedDict
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service import examples
 from service.schemas.pages import Page
 from storage.records.run_filters import MAX_METRIC_BOUNDS, SORT
 from storage.records.states import RunState
+
+_RFC_3339 = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -26,7 +29,18 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("in UTC this lies before the year 1 or after the year 9999") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _written(value: object) -> object:
+    """The same text, where it is written as a moment: pydantic alone would take seconds since 1970 too.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, datetime) and (not isinstance(value, str) or re.match(_RFC_3339, value) is None):
+        raise ValueError("expected a moment with its zone, such as 2026-01-31T09:30:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc)]
 """A point in time with its zone."""
 
 _AFTER, _BEFORE = "Not before this moment (RFC 3339, with its zone).", "Before this moment (RFC 3339, with its zone)."

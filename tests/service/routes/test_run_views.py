@@ -50,7 +50,8 @@ def test_a_list_of_chosen_fields(api: Any) -> None:
     "query",
     [
         {"sort": "best"}, {"sort": "highest:"}, {"metric": "loss"}, {"metric": ["a<1"] * 5}, {"text": ""},
-        {"created_after": "yesterday"}, {"created_before": "2026-01-31T00:00:00"}, {"cursor": "r0199f2a4c0de5e1a"},
+        {"created_after": "yesterday"}, {"finished_before": "0.5"},
+        {"created_before": "2026-01-31T00:00:00"}, {"cursor": "r0199f2a4c0de5e1a"},
         {"state": "dead"}, {"limit": 501}, {"fields": "token"},
     ],
 )  # fmt: skip
@@ -103,6 +104,11 @@ def test_runs_side_by_side(api: Any) -> None:
     assert scored["evaluations"][0]["iou"].keys() == {"wall", "floor"}
     assert api.get("/runs/compare", status=422, id=pair[:1])["code"] == "request_invalid"
     assert api.get("/runs/compare", status=404, id=[pair[0], "r404"])["code"] == "not_found"
+
+
+def test_comparing_is_no_run_s_path(api: Any) -> None:
+    answer = api.http.options("/api/v1/runs/compare")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 
 def test_lineage_and_attempts_of_a_run(api: Any, worker: Any) -> None:
