@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service import examples
 from service.schemas.pages import Page, gives
+from service.schemas.requests import takes
 from storage.records.deliveries import DeliveryState
 
 FinalState = Literal["succeeded", "cached", "failed", "cancelled"]
@@ -17,7 +18,7 @@ FinalState = Literal["succeeded", "cached", "failed", "cancelled"]
 class WebhookRequest(BaseModel):
     """A webhook to add."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.WEBHOOK_REQUEST]})
+    model_config = takes(examples.WEBHOOK_REQUEST)
 
     url: str = Field(min_length=1, max_length=2000, description="http or https; its host must be an allowed one.")
     states: list[FinalState] = Field(
