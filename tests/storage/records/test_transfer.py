@@ -198,7 +198,9 @@ def test_a_changed_file_is_refused(db: Database, exported: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"nothing of the kind", gzip.compress(b'{"format": "other"}\n'), gzip.compress(b"[]\n")]
+    "content",
+    [b"", b"nothing of the kind", gzip.compress(b'{"format": "other"}\n'), gzip.compress(b"[]\n")],
+    ids=["empty", "text", "another format", "no header"],
 )
 def test_what_is_no_export_is_refused(db: Database, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
