@@ -38,7 +38,7 @@ from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
 from storage.records.removals import Remover
 from storage.records.submissions import Submission, Wishes
-from storage.records.tables import Base, RemovalRow, RunInputRow, RunRow
+from storage.records.tables import Base, MetricSummaryRow, RemovalRow, RunInputRow, RunRow
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures.moving_runs import make_ready
@@ -225,7 +225,10 @@ def test_an_experiment_goes_whole_but_for_what_runs_outside_use(
     assert sorted(one.key for one in done.removed) == sorted(keys.digest([scene]) for scene in "ac")
     assert [one.key for one in done.kept] == [keys.digest(["b"])]
     assert there(store, "a", "b", "c") == [False, True, False]
-    assert set(rows(db)) == {"runs", "run_outputs", "attempts", "events", "artifacts", "evaluations"}
+    left = {"runs", "run_outputs", "attempts", "events", "artifacts", "evaluations", "metric_summaries"}
+    assert set(rows(db)) == left
+    with db.read() as session:
+        assert set(session.scalars(select(MetricSummaryRow.run_id))) == {outside.run_id}
 
 
 def test_events_get_no_id_twice_when_the_last_ones_are_deleted(
