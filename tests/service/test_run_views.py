@@ -44,7 +44,7 @@ def test_chosen_fields_are_columns() -> None:
 @pytest.mark.parametrize("when", ["yesterday", "2x", "2026-13-01", "999999999w"])
 def test_times_that_are_none(when: str) -> None:
     result, _ = vlglab(FakeApi({}), "runs", "list", "--since", when)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "expected how long ago" in result.stderr
 
 
