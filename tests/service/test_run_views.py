@@ -38,7 +38,7 @@ def test_chosen_fields_are_columns() -> None:
     assert "[red] not finite" in table
     assert '["a"]' in table
     _, text = vlglab(api, "runs", "list", "--fields", "state", "--json")
-    assert json.loads(text) == {"items": [part]}
+    assert json.loads(text) == [part]
 
 
 @pytest.mark.parametrize("when", ["yesterday", "2x", "2026-13-01", "999999999w"])
@@ -87,4 +87,4 @@ def test_attempts_are_listed() -> None:
     _, out = vlglab(api, "runs", "attempts", "r1")
     assert "its process has ended without a word" in out
     _, text = vlglab(api, "runs", "attempts", "r1", "--json")
-    assert json.loads(text)["items"][0]["state"] == "lost"
+    assert json.loads(text)[0]["state"] == "lost"
