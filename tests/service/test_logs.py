@@ -80,7 +80,7 @@ def test_every_answer_has_a_request_id_also_where_the_service_fails(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(runs, "list_runs", fail)
+    monkeypatch.setattr(runs, "list_fields", fail)
     with TestClient(create_app(settings), "http://127.0.0.1:8765", raise_server_exceptions=False) as http:
         ids = set()
         for path in ("/healthz", "/api/v1/nothing", "/docs", "/openapi.json", "/api/v1/runs", "/api/v1/runs/r404"):

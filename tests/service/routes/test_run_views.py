@@ -12,6 +12,7 @@ from benchmarks.populate import experiment_id, made_at, populate, run_id
 from service.client import Client
 from storage.errors import InvalidInput, UnknownName
 from storage.records import leases
+from tests.fixtures.waiting import wait_until
 
 LABELS = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
 
@@ -38,6 +39,7 @@ def test_lists_take_every_filter_and_sort(api: Any) -> None:
 
 def test_a_list_of_chosen_fields(api: Any) -> None:
     made = api.post("/runs", LABELS)
+    wait_until(lambda: api.get(f"/runs/{made['id']}")["state"] == "ready", 30)  # and stays, for nobody claims it
     (only,) = api.get("/runs", fields="state, created_at,tags")["items"]
     assert set(only) == {"id", "state", "created_at", "tags"}
     assert only == {name: api.get(f"/runs/{made['id']}")[name] for name in only}
