@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,11 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 from sqlalchemy import text
 
+from benchmarks.served import service
 from migrations.upgrade import upgrade
-from service.cli.local_service import ADDRESS_LINE
 from storage.records import access_tokens
 from storage.records.database import Database
 from tests.fixtures.postgres import new_database, running_server
@@ -173,32 +171,6 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
-@contextlib.contextmanager
-def service(home: Path, database_url: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The address of a service that asks for tokens, and its process."""
-    variables = {
-        "VLGLAB_HOME": str(home), "VLGLAB_DATABASE_URL": database_url, "VLGLAB_REQUIRE_TOKENS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-P", "-m", "service", "--port", "0", "--no-host"]
-    source = str(Path(__file__).resolve().parents[1])
-    with (home / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, **variables, "PYTHONPATH": source},
-        )
-    try:
-        assert process.stdout is not None
-        yield next(filter(None, map(ADDRESS_LINE.search, process.stdout)))[1], psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-        process.stdout.close()
-
-
 def measure(database_url: str, clients: int, rate: float, seconds: float) -> tuple[Load, list[str]]:
     """Loads a fresh service on a database without tables; returns what was measured, and what went wrong."""
     with tempfile.TemporaryDirectory() as folder:
@@ -209,7 +181,7 @@ def measure(database_url: str, clients: int, rate: float, seconds: float) -> tup
         try:
             access_tokens.create(db, "root", "admin")
             tokens = [access_tokens.create(db, f"c{one}", "submitter")[1] for one in range(clients)]
-            with service(home, url) as (address, process):
+            with service(home, VLGLAB_DATABASE_URL=url, VLGLAB_REQUIRE_TOKENS="1") as (address, process):
                 load = Load(address, clients, rate, seconds, tokens)
                 before = sum(process.cpu_times()[:2])
                 asyncio.run(load.run(db))

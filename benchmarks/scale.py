@@ -10,10 +10,8 @@ the 99th percentile of each kind in milliseconds, for which the goal is 50, and 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +23,8 @@ import httpx
 import psutil
 
 from benchmarks.populate import experiment_id, made_at, populate, run_id
+from benchmarks.served import service
 from migrations.upgrade import upgrade
-from service.cli.local_service import ADDRESS_LINE
 from storage.records.database import Database
 from tests.fixtures.postgres import find_binaries, new_database, running_server
 
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" written in {time.monotonic() - began:.0f} s; {chosen.repeats} requests of a kind over HTTP,"
             f" {LIMIT} runs a page, ms:"
         )
-        with _service(url, home) as address:
+        with service(Path(home), VLGLAB_DATABASE_URL=url, VLGLAB_REQUESTS_PER_S="100000") as address:
             return _measure(*address, lab.runs, chosen.repeats)
 
 
@@ -159,21 +157,6 @@ def _database(chosen: argparse.Namespace, home: Path) -> Iterator[str]:
             yield new_database(server)
     else:
         yield f"sqlite:///{home / 'vlglab.db'}"
-
-
-@contextmanager
-def _service(url: str, home: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The address of a service on a database, and its process."""
-    more = {"VLGLAB_HOME": home, "VLGLAB_DATABASE_URL": url, "VLGLAB_REQUESTS_PER_S": "100000", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "service", "--port", "0", "--no-host"]
-    environment = {**os.environ, **more}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        yield next(filter(None, map(ADDRESS_LINE.search, process.stdout)))[1], psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 if __name__ == "__main__":

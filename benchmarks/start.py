@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import httpx
 
-from service.cli.local_service import ADDRESS_LINE
+from benchmarks.served import service
 
 TIMES = 5
 BAR_S = 2.0
@@ -26,28 +25,15 @@ def main() -> int:
 
 def start_once() -> float:
     """Seconds until `/healthz` answered 200."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--no-host"]
     with tempfile.TemporaryDirectory() as home:
         began = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "VLGLAB_HOME": home, "PYTHONUNBUFFERED": "1"},
-        )
-        try:
-            assert process.stdout is not None
-            found = next(filter(None, map(ADDRESS_LINE.search, process.stdout)))
+        with service(Path(home)) as (address, _):
             while True:
                 try:
-                    httpx.get(found[1] + "/healthz", timeout=5).raise_for_status()
+                    httpx.get(address + "/healthz", timeout=5).raise_for_status()
                     return time.monotonic() - began
                 except httpx.TransportError:
                     time.sleep(0.01)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 if __name__ == "__main__":

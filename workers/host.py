@@ -128,7 +128,8 @@ class Host:
             try:
                 self.running.append(self.launcher.start(claim))
             except OSError as error:
-                log.error("the run %s is given back: its process could not be started: %s", claim.run_id, error)
+                said = "the run %s is given back: its process could not be started: %s"
+                log.error(said, claim.run_id, error, extra=_about(claim))
                 self._no_claim_until = time.monotonic() + PAUSE_S
                 with contextlib.suppress(LeaseLost):
                     leases.release(self.db, claim.token, f"its process could not be started: {error}")

@@ -54,7 +54,9 @@ class Stopper:
             self._press(token, run_id, mine.get(token), moment - self._since[token])
         for token in seen.over:
             if moment - self._since[token] > OVER_S:
-                log.warning("the process of %s outlived its attempt and is killed", mine[token].claim.run_id)
+                claim = mine[token].claim
+                about = {"run_id": claim.run_id, "attempt": claim.attempt}
+                log.warning("the process of %s outlived its attempt and is killed", claim.run_id, extra=about)
                 mine[token].kill()
 
     def _press(self, token: str, run_id: str, process: Stoppable | None, waited_s: float) -> None:
@@ -72,4 +74,5 @@ class Stopper:
             process.kill()
         why = f"it did not stop within {KILL_AFTER_S:g} s of being cancelled and was killed"
         if lost_attempts.abandon(self.db, token, why, self.max_attempts):
-            log.warning("the run %s was killed: somebody cancelled it, and it did not stop", run_id)
+            said = "the run %s was killed: somebody cancelled it, and it did not stop"
+            log.warning(said, run_id, extra={"run_id": run_id})

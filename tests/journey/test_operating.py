@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.webhooks.signing import PREFIX, signature
-from tests.fixtures.postgres import find_binaries
+from tests.fixtures.postgres import find_binaries, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -128,9 +127,7 @@ def test_every_command_of_the_page_works_in_the_order_of_the_page(postgres_serve
     executable(programs / "pip", PIP.format(python=sys.executable, root=str(ROOT)))
     executable(programs / "vlglab", VLGLAB.format(root=ROOT, python=sys.executable))
     where = urlsplit(postgres_server)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         "HOME": str(home),
         "PATH": f"{programs}:{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",

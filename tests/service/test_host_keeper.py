@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,13 +20,9 @@ from service.cli.host_process import HostProcess, living_host
 from storage.records import hosts
 from storage.records.database import Database
 from storage.settings import Settings
+from tests.fixtures import waiting
 
-
-def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
+eventually = partial(waiting.wait_until, within_s=60)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,9 @@ from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
 from service.client import Client
 from storage import errors
+from tests.fixtures import waiting
+
+eventually = partial(waiting.wait_until, within_s=60)
 
 DATASET = schemas.DatasetRequest(
     name="tiny",
@@ -31,13 +34,6 @@ DATASET = schemas.DatasetRequest(
 )
 
 LABELS = {"stage": "embed_labels", "label_set": "s3dis13"}
-
-
-def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.1)
 
 
 def hosts_alive(client: Client) -> list[int]:
@@ -78,7 +74,7 @@ def test_a_service_of_ones_own_works_over_http_and_leaves_no_process(tmp_path: P
         eventually(lambda: len(hosts_alive(client)) == 1)
         host = psutil.Process(hosts_alive(client)[0])
         assert host.environ()["VLGLAB_HOME"] == str(home)
-    eventually(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, 5)
+    eventually(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, within_s=5)
     with Client(service.url, timeout_s=2) as client, pytest.raises(errors.ServiceUnreachable):
         client.health()
 
@@ -106,7 +102,7 @@ def test_a_worker_host_that_dies_is_replaced_while_the_service_lives(tmp_path: P
         log = service.log.read_text()
     assert f"(process {first}) has ended, with status -9" in log
     assert f"started the worker host, process {second}" in log
-    eventually(lambda: not psutil.pid_exists(second), 5)
+    eventually(lambda: not psutil.pid_exists(second), within_s=5)
 
 
 def test_without_a_host_none_is_started_and_none_watched(tmp_path: Path) -> None:

@@ -115,6 +115,29 @@ def serving(host: Host) -> Iterator[Stage]:
         thread.join(20)
 
 
+@contextmanager
+def ending(host: Host) -> Iterator[tuple[Stage, list[WrongRevision]]]:
+    """The host at work in a thread of its own until it ends by itself; its launcher, and why it ended."""
+    launcher, faults = host.launcher, list[WrongRevision]()
+    assert isinstance(launcher, Stage)
+
+    def serve() -> None:
+        try:
+            host.serve()
+        except WrongRevision as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield launcher, faults
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        host.stopping.set()
+        thread.join(20)
+
+
 def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Database, host: Host) -> None:
     make_all_ready(db, 3, gpu=False)
     with serving(host) as launcher:
@@ -257,23 +280,10 @@ def test_a_host_of_another_revision_than_its_database_does_not_begin(
 def test_a_host_whose_database_is_upgraded_under_it_claims_nothing_more_and_stops(
     db: Database, host: Host, found: str
 ) -> None:
-    faults: list[WrongRevision] = []
-
-    def serve() -> None:
-        try:
-            host.serve()
-        except WrongRevision as error:
-            faults.append(error)
-
     make_all_ready(db, 1, gpu=False)
-    thread = threading.Thread(target=serve)
-    thread.start()
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    wait_until(lambda: len(launcher.started) == 1)
-    be_at(db, found)
-    thread.join(20)
-    assert not thread.is_alive()
+    with ending(host) as (launcher, faults):
+        wait_until(lambda: len(launcher.started) == 1)
+        be_at(db, found)
     assert len(faults) == 1
     assert launcher.started[0].terminated, "its runs are asked to give themselves back"
     with pytest.raises(WrongRevision):
@@ -281,24 +291,11 @@ def test_a_host_whose_database_is_upgraded_under_it_claims_nothing_more_and_stop
 
 
 def test_a_run_whose_process_has_the_code_of_another_revision_loses_no_attempt(db: Database, host: Host) -> None:
-    faults: list[WrongRevision] = []
-
-    def serve() -> None:
-        try:
-            host.serve()
-        except WrongRevision as error:
-            faults.append(error)
-
     make_all_ready(db, 1, gpu=False)
-    thread = threading.Thread(target=serve)
-    thread.start()
-    launcher = host.launcher
-    assert isinstance(launcher, Stage)
-    wait_until(lambda: len(launcher.started) == 1)
-    claim = launcher.started[0].claim
-    launcher.started[0].of_another_revision = launcher.started[0].over = True
-    thread.join(20)
-    assert not thread.is_alive()
+    with ending(host) as (launcher, faults):
+        wait_until(lambda: len(launcher.started) == 1)
+        claim = launcher.started[0].claim
+        launcher.started[0].of_another_revision = launcher.started[0].over = True
     assert "installed under it" in str(faults[0])
     assert runs.get(db, claim.run_id).state == "queued"
     with db.read() as session:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from storage.specs import stages
 from storage.specs.plans import PlannedRun
 from tests.fixtures import waiting
 from tests.fixtures.moving_runs import make_ready
+from tests.workers.launchers.test_processes import python
 from workers import host as hosting
 from workers import stopping
 from workers.host import Host
@@ -41,7 +41,7 @@ print(child.pid, apart.pid, flush=True)
 time.sleep(600)
 """
 """A run that is deaf to SIGTERM and has no heartbeat, with a child in its session and one in a session of its own."""
-LEAVES = DEAF.replace("time.sleep(600)\n", "time.sleep(float(sys.stdin.readline() or 1))\n")
+LEAVES = DEAF.replace("time.sleep(600)\n", "time.sleep(1)\n")
 """The same that soon ends by itself and leaves its children behind."""
 
 
@@ -57,13 +57,7 @@ def run_id(db: Database) -> str:
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Puts a program in the place of the interpreter that runs are started with."""
 
-    def put(text: str) -> None:
-        path = tmp_path / "python"
-        path.write_text(f"#!{sys.executable}\n{text}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(sys, "executable", str(path))
-
-    return put
+    return lambda text: python(tmp_path / "python", text, monkeypatch)
 
 
 @pytest.fixture
@@ -183,7 +177,7 @@ def test_however_a_cancelled_run_ends_it_is_cancelled(db: Database, run_id: str,
 def test_a_draining_host_ends_when_its_runs_have(
     db: Database, settings: Settings, host: Host, run_id: str, program: Callable[[str], None]
 ) -> None:
-    program(LEAVES.replace("float(sys.stdin.readline() or 1)", "600"))
+    program(DEAF)
     children(settings, run_id)
     (row,) = hosts.list_hosts(db)
     hosts.set_mode(db, row.id, "draining")

@@ -28,8 +28,8 @@ _FEW_ROWS = 1024
 """In half precision, maps with no more rows on their smaller side are multiplied at once, not offset by offset: short
 products cost a kernel of their own each."""
 _LITTLE_WORK = 1 << 23
-"""In float32, maps are multiplied at once where that takes no more multiplications, empty places included: half of them
-and more are empty, which only the smallest maps repay in calls saved."""
+"""In float32, maps that the compiled loops do not take are multiplied at once where that takes no more multiplications,
+empty places included: half of them and more are empty, which only the smallest maps repay in calls saved."""
 
 
 def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: KernelMap) -> Tensor:

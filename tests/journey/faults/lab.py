@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 from sqlalchemy import select
 
 from migrations.upgrade import upgrade
@@ -270,8 +269,6 @@ def _postgres(folder: Path) -> tuple[Process, str]:
     data = folder / "postgres"
     data.mkdir()
     folder.chmod(0o755)
-    if psutil.Process().uids().real == 0:
-        shutil.chown(data, "postgres", "postgres")
     command, account, port = make_cluster(binaries, data)
     (folder / "postgres.log").touch()
     process = Process(command, folder / "postgres.log", {}, account)
