@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
+from service.guard import READING
 from service.problems import ForeignPage
 from storage.errors import NotPermitted, TokenRefused
 from storage.records import access_tokens
@@ -25,8 +26,6 @@ OPEN = frozenset({"/healthz", "/readyz"})
 
 SCHEME = HTTPBearer(auto_error=False, description="A token (`vlglab tokens add`), where the service asks for one.")
 """Reads the token that a request shows, and says in the documentation that one can be shown."""
-
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None
             raise
         found.rate.take(token.id)
         caller = Caller(token.owner, token.role)
-    caller.needs("reader" if request.method in _READING else "submitter")
+    caller.needs("reader" if request.method in READING else "submitter")
     return caller
 
 

@@ -35,7 +35,7 @@ from service.routes import (
 from service.scheduler import loop
 from service.webhooks.sender import Sender
 from storage.artifacts import choose
-from storage.errors import InvalidInput, VlglabError
+from storage.errors import InvalidInput
 from storage.records import access_tokens
 from storage.records.database import Database
 from storage.records.removals import Remover
@@ -133,7 +133,7 @@ def _finish_removals(parts: Parts) -> None:
         if number := Remover(parts.db, parts.store, parts.settings.store_path).finish_all():
             log.info("deleted %d runs and experiments to the end that an earlier service had begun to", number)
             parts.store.clear()
-    except (VlglabError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - the next start tries again
         log.warning("what an earlier service had begun to delete is not deleted yet: %s", error)
 
 

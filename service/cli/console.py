@@ -16,7 +16,6 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from service.cli.scripting import Exit, exit_of, line_of
-from service.cli.scripting import show_json as show_json
 from service.client import Client
 from storage.errors import InvalidInput, VlglabError
 from storage.settings import Settings, settings

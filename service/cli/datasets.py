@@ -15,8 +15,7 @@ from service.cli import completion
 from service.cli.console import Shell, assignments, first, nested, plain_table, shell
 from service.cli.run_table import moment, size
 from service.cli.scores import per_cent
-from service.cli.scripting import Exit, show_json
-from service.cli.scripting import Json as Json
+from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, outcome
 from storage.errors import NotFound, UnknownName
 

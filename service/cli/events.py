@@ -43,15 +43,17 @@ def experiment_events(
     client = shell(ctx).client
     runs = client.experiment(experiment).runs
     if following and not all_ended(runs):
-        _follow(ctx, _until_all_ended(client, experiment, after), as_json)
+        _follow(ctx, _until_all_ended(client, experiment, runs, after), as_json)
         return
     found = (event for run in runs for event in client.events(run.id, cursor=str(after)))
     _show(ctx, sorted(found, key=lambda event: event.id), lines=following, as_json=as_json)
 
 
-def _until_all_ended(client: Client, experiment: str, after: int) -> Iterable[schemas.Event]:
+def _until_all_ended(
+    client: Client, experiment: str, runs: Sequence[schemas.Run], after: int
+) -> Iterable[schemas.Event]:
     """The events of an experiment, some of whose runs have not ended, until all have."""
-    living = {run.id for run in client.experiment(experiment).runs if run.state not in FINAL}
+    living = {run.id for run in runs if run.state not in FINAL}
     for event in client.follow_events(experiment=experiment, cursor=after):
         yield event
         if event.state in FINAL:

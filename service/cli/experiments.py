@@ -13,7 +13,7 @@ from service.cli import completion, deleting, events, plan_files, plan_table, ru
 from service.cli.console import Shell, assignments, first, plain_table, shell, show_pairs
 from service.cli.datasets import Limit
 from service.cli.moments import Since, Until, moment
-from service.cli.scripting import Exit, Json, show_json, show_line
+from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, follow_as_json, outcome
 from service.client import Client
 
@@ -73,11 +73,7 @@ def submit(
             plan_table.show(at.out, plan)
         return
     made = at.client.submit(body, idempotency_key=once)
-    if as_json:
-        (show_line if watch else show_json)(made)
-    else:
-        at.out.print(made.id, highlight=False)
-        plan_files.said(at, f"vlglab experiments watch {made.id}", watched=watch)
+    plan_files.tell(at, made, "experiments", watch=watch, as_json=as_json)
     if watch:
         raise typer.Exit(_watch(at, made.id, as_json=as_json))
 

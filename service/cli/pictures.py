@@ -20,6 +20,7 @@ from service.cli.console import shell
 from service.cli.scripting import Json, show_json
 from service.cli.watching import follow, outcome
 from service.client import Client
+from service.waiting import FINAL
 from storage.errors import InvalidInput
 from storage.specs.stages import STAGES
 
@@ -136,7 +137,7 @@ def _ended(client: Client, run_id: str, console: Console) -> schemas.Run:
         InvalidInput: it failed or was cancelled.
     """
     run = client.run(run_id)
-    if run.state not in run_table.FINAL:
+    if run.state not in FINAL:
         (run,) = follow(lambda: [client.run(run_id)], console)
     if run.state not in run_table.GOOD:
         raise InvalidInput(

@@ -27,11 +27,7 @@ def submit_run(ctx: typer.Context, file: File, once: Once = None, watch: Watch =
     """Submits one run and prints its id: {"spec": {"stage": ...}, "inputs": {...}, "dataset": ...}."""
     at = shell(ctx)
     made = at.client.submit_run(schemas.RunRequest.model_validate(_read(file)), idempotency_key=once)
-    if as_json:
-        (show_line if watch else show_json)(made)
-    else:
-        at.out.print(made.id, highlight=False)
-        said(at, f"vlglab runs watch {made.id}", watched=watch)
+    tell(at, made, "runs", watch=watch, as_json=as_json)
     if watch:
         raise typer.Exit(_watch(at, lambda: [at.client.run(made.id)], as_json))
 
@@ -40,18 +36,27 @@ def submit_plan(ctx: typer.Context, file: File, once: Once = None, watch: Watch 
     """Submits an experiment whose runs, or whose recipe, a file gives, and prints its id."""
     at = shell(ctx)
     made = at.client.submit(_PLAN.validate_python(_read(file)), idempotency_key=once)
-    if as_json:
-        (show_line if watch else show_json)(made)
-    else:
-        at.out.print(made.id, highlight=False)
-        said(at, f"vlglab experiments watch {made.id}", watched=watch)
+    tell(at, made, "experiments", watch=watch, as_json=as_json)
     if watch:
         raise typer.Exit(_watch(at, lambda: at.client.experiment(made.id).runs, as_json))
 
 
-def said(at: Shell, command: str, *, watched: bool) -> None:
-    """Names, on stderr, the command that follows what was submitted, unless this one does."""
-    if not watched:
+def tell(at: Shell, made: schemas.Run | schemas.Experiment, group: str, *, watch: bool, as_json: bool) -> None:
+    """Prints what was submitted; on stderr the command that follows it, unless this one does.
+
+    Args:
+        at: where to print.
+        made: the run or the experiment.
+        group: the commands' group, "runs" or "experiments".
+        watch: whether this command follows it.
+        as_json: prints JSON, and names no command.
+    """
+    if as_json:
+        (show_line if watch else show_json)(made)
+        return
+    at.out.print(made.id, highlight=False)
+    if not watch:
+        command = f"vlglab {group} watch {made.id}"
         at.err.print(f"follow it with `{command}`", markup=False, highlight=False, soft_wrap=True)
 
 

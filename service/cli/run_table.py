@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.schemas import Run
-from service.waiting import FINAL as FINAL
+from service.waiting import FINAL
 
 GOOD = frozenset({"succeeded", "cached"})
 """Final states in which a run's outputs exist."""

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli import completion, deleting, events, pictures, plan_files, run_table, run_views
+from service.cli import deleting, events, pictures, plan_files, run_table, run_views
 from service.cli.console import assignments, shell, show_pairs
 from service.cli.scripting import Json, show_json, show_line
 from service.cli.watching import POLL_S, follow, follow_as_json, outcome
+from service.waiting import FINAL
 
 app = run_views.app
 app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
 
-RunId = Annotated[str, typer.Argument(help="A run's id.", autocompletion=completion.runs)]
+RunId = run_views.RunId
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")]
 
 
@@ -68,7 +69,7 @@ def logs(
     while True:
         if following:
             now = at.client.run(run)
-            ended = now.state in run_table.FINAL
+            ended = now.state in FINAL
             if attempt is None and now.attempt != reading:  # a worker was lost, and another has begun anew
                 offset, reading = 0, now.attempt or None
         text, after = at.client.logs(run, attempt=reading, offset=offset)
@@ -129,11 +130,7 @@ def rerun(
     body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
     at = shell(ctx)
     made = at.client.rerun(run, body, idempotency_key=once)
-    if as_json:
-        show_json(made)
-    else:
-        at.out.print(made.id, highlight=False)
-        plan_files.said(at, f"vlglab runs watch {made.id}", watched=False)
+    plan_files.tell(at, made, "runs", watch=False, as_json=as_json)
 
 
 @app.command("delete")

@@ -55,27 +55,29 @@ def effective(settings: Settings, environment: dict[str, str]) -> dict[str, Any]
     """Variable -> its value, defaults filled in and secrets masked.
 
     Examples:
-        >>> shown = effective(Settings(database_url="postgresql://eve:s3cret@db/lab"), {"VLGLAB_API_TOKEN": "vlglab_x"})
-        >>> shown["VLGLAB_DATABASE_URL"], shown["VLGLAB_API_TOKEN"], shown["VLGLAB_PORT"]
-        ('postgresql://eve:***@db/lab', '***', 8765)
+        >>> client = {"VLGLAB_API_TOKEN": "vlglab_x", "VLGLAB_URL": "https://eve:s3cret@lab"}
+        >>> shown = effective(Settings(database_url="postgresql://eve:s3cret@db/lab"), client)
+        >>> shown["VLGLAB_DATABASE_URL"], shown["VLGLAB_API_TOKEN"], shown["VLGLAB_URL"], shown["VLGLAB_PORT"]
+        ('postgresql://eve:***@db/lab', '***', 'https://eve:***@lab', 8765)
     """
     filled = {
         "home": settings.home_path,
         "database_url": settings.resolved_database_url,
         "store_url": settings.store_path.as_uri(),
         "weights": settings.weights_path,
+        "webhook_key": settings.webhook_key_path,
     }
     document = {**settings.model_dump(), **filled}
-    shown = {f"VLGLAB_{name.upper()}": _masked(name, value) for name, value in document.items()}
-    return shown | {name: MASK if "TOKEN" in name else environment[name] for name in _CLIENT if name in environment}
+    shown = {f"VLGLAB_{name.upper()}": _masked(value) for name, value in document.items()}
+    return shown | {
+        name: MASK if "TOKEN" in name else _masked(environment[name]) for name in _CLIENT if name in environment
+    }
 
 
-def _masked(name: str, value: Any) -> Any:
+def _masked(value: Any) -> Any:
     """A setting as it is shown."""
     if isinstance(value, bool | int | float) or value is None:
         return value
     if isinstance(value, list | tuple):
         return [str(item) for item in value]
-    if "secret" in name or "password" in name:
-        return MASK if value else ""
     return _PASSWORD.sub(rf"\1:{MASK}@", str(value))

@@ -34,7 +34,8 @@ def delete_run(
     if not is_begun(db, "run", run_id):
         caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
     done = Remover(db, store, settings.store_path).run(run_id, dry_run=dry_run)
-    after.add_task(store.clear)
+    if not dry_run:
+        after.add_task(store.clear)
     return _answer(done, dry_run)
 
 
@@ -47,7 +48,8 @@ def delete_experiment(
     if not is_begun(db, "experiment", experiment_id):
         caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
     done = Remover(db, store, settings.store_path).experiment(experiment_id, dry_run=dry_run)
-    after.add_task(store.clear)
+    if not dry_run:
+        after.add_task(store.clear)
     return _answer(done, dry_run)
 
 

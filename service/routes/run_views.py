@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.dependencies import TheDatabase
+from service.routes.runs import RunId
 from service.schemas import (
     Attempt,
     AttemptList,
@@ -26,7 +26,6 @@ from storage.records.run_filters import MetricBound, RunFilter, RunSort
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
 
-RunId = Annotated[str, PathParameter(description="A run's id.", examples=[examples.RUN["id"]])]
 _FIELDS = [name for name in run_fields.FIELDS if name in Run.model_fields]
 """What a list can be asked to show."""
 

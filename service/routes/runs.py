@@ -79,6 +79,8 @@ def plan_response(found: Plan) -> Response:
 def read_run(run_id: RunId, db: TheDatabase) -> Run:
     """A run as it stands: state, progress, spec, inputs, outputs, what it waits for, and why it ended as it did."""
     found = Run.model_validate(runs.get(db, run_id))
+    if found.state not in ("queued", "ready"):
+        return found
     return found.model_copy(update={"waiting_for": waits.reason(db, run_id)})
 
 

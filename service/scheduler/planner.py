@@ -76,8 +76,9 @@ def _look_at_inputs(run: WaitingRun, sources: Mapping[str, SourceRun]) -> tuple[
         if view.artifact_key is not None:
             known[port] = view.artifact_key
             continue
-        assert view.source is not None, "an input without a key has a source"
-        assert view.output is not None, "an input without a key has a source"
+        if view.source is None or view.output is None:
+            reason = f"its input {port!r} will never come: the run that would have given it was deleted"
+            return [GiveUp(run.id, INPUT_FAILED, reason)], None
         source = sources[view.source]
         if source.state not in FINAL:
             continue

@@ -13,6 +13,7 @@ import logging
 import socket
 import time
 from collections import Counter
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -72,10 +73,10 @@ class Sender:
             try:
                 await self.send_due()
                 last = ""
-            except VlglabError as error:
-                if error.message != last:
-                    log.error("webhooks cannot be told anything now: %s", error.message)
-                last = error.message
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
+                if str(error) != last:
+                    log.error("webhooks cannot be told anything now: %s", error)
+                last = str(error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), self._settings.tick_s)
         if self._flying:
@@ -121,7 +122,7 @@ class Sender:
             error = f"no answer within {self._settings.webhook_timeout_s:g} s"
         except VlglabError as refused:
             error = refused.message
-        except (OSError, self._faults()) as fault:
+        except self._faults() as fault:
             error = f"{type(fault).__name__}: {fault}"
         if status is not None and 200 <= status < 300:
             await asyncio.to_thread(deliveries.delivered, self._db, due, status)
@@ -180,10 +181,11 @@ class Sender:
             )
         return self._http
 
-    def _faults(self) -> type[Exception]:
+    def _faults(self) -> tuple[type[Exception], ...]:
+        """What a message can fail with; a ValueError is of a name that no host can have."""
         import httpx
 
-        return httpx.HTTPError
+        return OSError, ValueError, httpx.HTTPError, httpx.InvalidURL
 
 
 def _authority(target: Target) -> str:
@@ -192,6 +194,7 @@ def _authority(target: Target) -> str:
     return name if target.port == {"http": 80, "https": 443}[target.scheme] else f"{name}:{target.port}"
 
 
+@lru_cache(maxsize=1)
 def _version() -> str:
     try:
         return metadata.version("vlglab")

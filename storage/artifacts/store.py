@@ -146,7 +146,7 @@ class ArtifactStore(Protocol):
         """The manifest line of a published part, or None."""
 
     def publish(self, manifest: ArtifactManifest, *, token: str) -> str:
-        """Publishes an artifact's manifest and returns its BLAKE3 digest.
+        """Publishes an artifact's manifest and returns its BLAKE3 digest, also where somebody withdrew it meanwhile.
 
         Raises:
             StoreCorrupt: one of its parts is not published.

@@ -12,11 +12,9 @@ from sqlalchemy.orm import Session
 
 from storage.errors import NotFound
 from storage.records.database import Database, now
-from storage.records.pages import Page, clamp, page_of
+from storage.records.pages import Page, clamp, page_of, pieces
 from storage.records.tables import ArtifactTableRow
 from storage.specs.spec import ArtifactKind
-
-_IN_MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,7 @@ def existing(session: Session, keys: Iterable[str]) -> frozenset[str]:
     """Those of `keys` that are published, within a transaction."""
     wanted = sorted(set(keys))
     found: set[str] = set()
-    for first in range(0, len(wanted), _IN_MOST):
-        some = wanted[first : first + _IN_MOST]
+    for some in pieces(wanted):
         found.update(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.key.in_(some))))
     return frozenset(found)
 

@@ -13,6 +13,7 @@ from storage.errors import InvalidInput, NotFound
 from storage.records import lineage, run_fields
 from storage.records.database import Database
 from storage.records.evaluations import Subset
+from storage.records.pages import pieces
 from storage.records.tables import EvaluationTableRow, MetricSummaryRow, RunOutputRow, RunRow
 
 FEWEST, MOST = 2, 100
@@ -145,12 +146,9 @@ def _evaluated(session: Session, ids: Sequence[str]) -> set[tuple[str, str | Non
     found = lineage.Found(dict.fromkeys(ids, 0))
     lineage.follow(session, found, ids, up=False, depth=_DEPTH, limit=_MAX_READERS)
     scoring: set[str] = set()
-    every = list(found.distances)
-    for first in range(0, len(every), 400):
+    for some in pieces(found.distances):
         query = select(RunRow.id).where(
-            RunRow.id.in_(every[first : first + 400]),
-            RunRow.stage == "evaluate",
-            RunRow.state.in_(("succeeded", "cached")),
+            RunRow.id.in_(some), RunRow.stage == "evaluate", RunRow.state.in_(("succeeded", "cached"))
         )
         scoring.update(session.scalars(query))
     readers: dict[str, list[lineage.Link]] = {}

@@ -83,7 +83,7 @@ def enqueue(session: Session, row: RunRow, moment: datetime) -> None:
     for webhook in told:
         session.add(
             DeliveryRow(
-                id=keys.new_id("d"),
+                id=keys.new_id("d", moment),
                 webhook_id=webhook,
                 run_id=row.id,
                 run_state=row.state,

@@ -16,7 +16,8 @@ from storage import keys
 from storage.records import artifacts, estimates
 from storage.records.database import Database
 from storage.records.estimates import Estimate
-from storage.records.states import DONE, LIVE
+from storage.records.runs import living_of_key
+from storage.records.states import DONE
 from storage.records.submissions import Submission, insert
 from storage.records.tables import RunInputRow, RunRow
 from storage.specs.plans import PlannedRun
@@ -128,8 +129,7 @@ def _foreseen(session: Session, one: _Waiting, known: _Known) -> Foreseen:
 def _holder(session: Session, key: str, name: str, known: _Known) -> str | None:
     """Another run of the same key that will compute it, in words: a living one, else one of the plan."""
     first = known.makers.setdefault(key, name)
-    query = select(RunRow.id).where(RunRow.key == key, RunRow.state.in_(LIVE)).order_by(RunRow.id)
-    living = session.scalars(query.limit(1)).first()
+    living = living_of_key(session, key)
     if living is not None:
         return f"the run {living}"
     return None if first == name else f"the run {first!r} of this plan"

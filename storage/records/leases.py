@@ -10,17 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
-
 from storage.errors import NotFound, PartGone
 from storage.records import artifacts, evaluations, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
 from storage.records.fencing import close, end_cancelled, holding
-from storage.records.runs import move
-from storage.records.states import LIVE, RunState
-from storage.records.tables import RunRow
+from storage.records.runs import living_of_key, move
+from storage.records.states import RunState
 
 
 def start(
@@ -81,8 +78,7 @@ def set_key(db: Database, token: str, key: str) -> str | None:
     """
     with holding(db, token) as (session, row, _):
         row.key = key
-        query = select(RunRow.id).where(RunRow.key == key, RunRow.state.in_(LIVE), RunRow.id != row.id)
-        return session.scalars(query.order_by(RunRow.id)).first()
+        return living_of_key(session, key, but=row.id)
 
 
 def release(db: Database, token: str, reason: str) -> None:

@@ -6,13 +6,14 @@ run gave is read by runs that name it, and by those that read the same artifact 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.records.database import Database
+from storage.records.pages import pieces
 from storage.records.runs import row_of
 from storage.records.tables import ArtifactTableRow, RunInputRow, RunOutputRow, RunRow
 
@@ -20,7 +21,6 @@ MAX_DEPTH = 50
 """Most steps away from the run that are followed."""
 MAX_RUNS = 1000
 """Most runs that one lineage holds."""
-_IN_MOST = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _sources(session: Session, run_ids: Sequence[str], most: int) -> tuple[list[
         .limit(most)
     )
     links, cut = [], False
-    for some in _pieces(run_ids):
+    for some in pieces(run_ids):
         rows = session.execute(query.where(RunInputRow.run_id.in_(some))).all()
         cut = cut or len(rows) == most
         for row, made_by, output in rows:
@@ -153,7 +153,7 @@ def _readers(session: Session, run_ids: Sequence[str], most: int) -> tuple[list[
     gave: dict[str, tuple[str, str]] = {}
     links: dict[tuple[str, str], Link] = {}
     cut = False
-    for some in _pieces(run_ids):
+    for some in pieces(run_ids):
         outputs = select(RunOutputRow).where(RunOutputRow.run_id.in_(some)).order_by(RunOutputRow.run_id)
         for given in session.scalars(outputs):
             gave.setdefault(given.artifact_key, (given.run_id, given.output))
@@ -162,7 +162,7 @@ def _readers(session: Session, run_ids: Sequence[str], most: int) -> tuple[list[
         for row in rows:
             link = Link(row.source_run_id or "", row.output or "", row.artifact_key, row.run_id, row.port)
             links[row.run_id, row.port] = link
-    for some in _pieces(list(gave)):
+    for some in pieces(gave):
         rows = _inputs(session, RunInputRow.artifact_key, some, most)
         cut = cut or len(rows) == most
         for row in rows:
@@ -184,7 +184,7 @@ def _runs(session: Session, distances: Mapping[str, int]) -> tuple[LineageRun, .
     query = select(RunRow.id, RunRow.name, RunRow.stage, RunRow.state, RunRow.experiment_id)
     found = [
         LineageRun(*row, distance=distances[row[0]])
-        for some in _pieces(list(distances))
+        for some in pieces(distances)
         for row in session.execute(query.where(RunRow.id.in_(some)))
     ]
     return tuple(sorted(found, key=lambda run: (run.distance, run.id)))
@@ -196,12 +196,6 @@ def _artifacts(session: Session, keys: Sequence[str]) -> tuple[LineageArtifact, 
     query = select(table.key, table.kind, table.output, table.run_id, table.num_bytes)
     return tuple(
         LineageArtifact(*row)
-        for some in _pieces(keys)
+        for some in pieces(keys)
         for row in session.execute(query.where(table.key.in_(some)).order_by(table.key))
     )
-
-
-def _pieces(values: Collection[str]) -> list[list[str]]:
-    """The values, some hundred at a time."""
-    every = list(values)
-    return [every[first : first + _IN_MOST] for first in range(0, len(every), _IN_MOST)]

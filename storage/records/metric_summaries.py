@@ -33,7 +33,8 @@ def note(session: Session, run_id: str, points: Mapping[tuple[str, int], float |
         if value is not None:
             row["lowest"] = value if row["lowest"] is None else min(row["lowest"], value)
             row["highest"] = value if row["highest"] is None else max(row["highest"], value)
-    _merge(session, list(rows.values()))
+    if rows:
+        _merge(session, list(rows.values()))
 
 
 def note_scores(session: Session, run_id: str, artifact_keys: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -27,6 +27,13 @@ def page_of(rows: Sequence[T], limit: int, cursor_of: Callable[[T], str], read: 
     kept = rows[:limit]
     following = cursor_of(kept[-1]) if len(rows) > limit and kept else None
     return Page(tuple(read(row) for row in kept), following)
+
+
+def pieces(values: Collection[T]) -> Iterator[list[T]]:
+    """The values some hundred at a time: as many as one statement may be asked about."""
+    every = list(values)
+    for first in range(0, len(every), MAX_LIMIT):
+        yield every[first : first + MAX_LIMIT]
 
 
 def clamp(limit: int) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage.records import artifacts
+from storage.records import artifacts, run_fields
 from storage.records.database import Database
-from storage.records.runs import give_outputs, move, read_row, row_of
+from storage.records.pages import pieces
+from storage.records.runs import give_outputs, move
 from storage.records.states import LIVE, RunState
 from storage.records.tables import RunRow
 
@@ -145,10 +146,11 @@ def _snapshot(session: Session) -> Snapshot:
     wanted = {
         view.source for run in waiting for view in run.inputs.values() if view.source and view.artifact_key is None
     }
-    sources: dict[str, SourceRun] = {}
-    for source_id in sorted(wanted):
-        row = read_row(row_of(session, source_id))
-        sources[row.id] = SourceRun(row.state, row.outputs)
+    sources = {
+        one["id"]: SourceRun(one["state"], one["outputs"])
+        for some in pieces(sorted(wanted))
+        for one in run_fields.read(session, some, ("state", "outputs"))
+    }
     live = session.execute(
         select(RunRow.key, RunRow.id).where(RunRow.state.in_(LIVE), RunRow.key.is_not(None)).order_by(RunRow.id.desc())
     )

@@ -23,6 +23,7 @@ from storage.artifacts.store import ArtifactStore
 from storage.errors import IllegalMove, NotFound
 from storage.records import withdrawals
 from storage.records.database import Database, now
+from storage.records.pages import pieces
 from storage.records.runs import row_of
 from storage.records.states import FINAL
 from storage.records.tables import (
@@ -115,12 +116,13 @@ class Remover:
             return Removal(tuple(ids), experiment_id, *withdrawals.foreseen(self.db, self.store, fate))
         with self.db.write() as session:
             _check(session, ids)
+            moment = now(session)
             for what, id_ in [
                 *(("run", id_) for id_ in ids),
                 *([("experiment", experiment_id)] if experiment_id else []),
             ]:
                 if session.get(RemovalRow, (what, id_)) is None:
-                    session.add(RemovalRow(what=what, id=id_, at=now(session)))
+                    session.add(RemovalRow(what=what, id=id_, at=moment))
         removed, kept = self._finish(ids)
         if experiment_id is not None:
             self._forget_experiment(experiment_id)
@@ -156,8 +158,8 @@ class Remover:
         some = select(*key).where(table.c.run_id.in_(ids)).limit(AT_ONCE)
         with self.db.write() as session:
             chosen = [tuple(row) for row in session.execute(some)]
-            for first in range(0, len(chosen), 500):
-                session.execute(delete(table).where(tuple_(*key).in_(chosen[first : first + 500])))
+            for keys in pieces(chosen):
+                session.execute(delete(table).where(tuple_(*key).in_(keys)))
             return len(chosen)
 
     def _forget_experiment(self, experiment_id: str) -> None:
@@ -203,11 +205,13 @@ def _check(session: Session, ids: Sequence[str]) -> None:
 def _hide(session: Session, ids: Collection[str], fate: Fate) -> None:
     """Takes the rows away by which anybody would find the artifacts that go; marks these."""
     session.execute(delete(RunOutputRow).where(RunOutputRow.run_id.in_(ids)))
+    for some in pieces(fate.removed):
+        session.execute(delete(EvaluationTableRow).where(EvaluationTableRow.artifact_key.in_(some)))
+        session.execute(delete(ArtifactTableRow).where(ArtifactTableRow.key.in_(some)))
+    moment = now(session)
     for key in fate.removed:
-        session.execute(delete(EvaluationTableRow).where(EvaluationTableRow.artifact_key == key))
-        session.execute(delete(ArtifactTableRow).where(ArtifactTableRow.key == key))
         if session.get(RemovalRow, ("artifact", key)) is None:
-            session.add(RemovalRow(what="artifact", id=key, at=now(session)))
+            session.add(RemovalRow(what="artifact", id=key, at=moment))
 
 
 def _owned() -> Iterator[Table]:

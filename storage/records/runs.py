@@ -18,7 +18,7 @@ from storage.records import deliveries, metric_summaries, run_fields, run_filter
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp
 from storage.records.run_filters import RunFilter, RunSort
-from storage.records.states import FINAL, RunState, check_move, check_retry
+from storage.records.states import FINAL, LIVE, RunState, check_move, check_retry
 from storage.records.submissions import Submission, insert
 from storage.records.tables import EventRow, RunOutputRow, RunRow
 from storage.specs.plans import PlannedRun
@@ -284,6 +284,12 @@ def row_of(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     if row is None:
         raise NotFound(f"there is no run {run_id!r}; `vlglab runs list` shows those there are")
     return row
+
+
+def living_of_key(session: Session, key: str, *, but: str = "") -> str | None:
+    """The first run of a key that has not ended and is not `but`: what computes the same already."""
+    query = select(RunRow.id).where(RunRow.key == key, RunRow.state.in_(LIVE), RunRow.id != but)
+    return session.scalars(query.order_by(RunRow.id).limit(1)).first()
 
 
 def read_row(row: RunRow) -> Run:

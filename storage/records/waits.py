@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from storage import keys
+from storage.errors import InvalidInput
 from storage.records import hosts, needs
 from storage.records.database import Database
 from storage.records.hosts import Host
 from storage.records.needs import Needs
-from storage.records.runs import row_of
-from storage.records.states import FINAL, LIVE
+from storage.records.runs import living_of_key, row_of
+from storage.records.states import FINAL
 from storage.records.tables import RunInputRow, RunRow
+from storage.specs import stages
 
 
 def reason(db: Database, run_id: str) -> str | None:
@@ -47,11 +50,19 @@ def _missing_input(session: Session, row: RunRow) -> str | None:
 
 def _other_run(session: Session, row: RunRow) -> str | None:
     """A run that computes the same."""
-    if row.key is None:
-        return None
-    query = select(RunRow.id).where(RunRow.key == row.key, RunRow.state.in_(LIVE), RunRow.id != row.id)
-    holder = session.scalars(query.order_by(RunRow.id)).first()
+    key = row.key or _key_of(row)
+    holder = None if key is None else living_of_key(session, key, but=row.id)
     return None if holder is None else f"the run {holder}, which computes the same"
+
+
+def _key_of(row: RunRow) -> str | None:
+    """The key that a planner computes for a run; None where only a worker can, or an input is missing."""
+    try:
+        spec = stages.parse(row.spec)
+    except InvalidInput:
+        return None
+    inputs = {entry.port: entry.artifact_key for entry in row.inputs if entry.artifact_key is not None}
+    return None if spec.external or len(inputs) < len(row.inputs) else keys.artifact_key(spec, "", inputs)
 
 
 def _machine(living: Sequence[Host], without_gpus: Needs, with_gpus: Needs) -> str:

@@ -165,7 +165,10 @@ def _read(value: object, kind: type) -> Any:
         ValueError, TypeError: it is of another type, or out of every range.
     """
     if kind is datetime and isinstance(value, str):
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+        if moment.utcoffset():
+            raise ValueError(value)
+        return moment
     if kind is float and isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     if kind is int and isinstance(value, int) and abs(value) < 1 << 31:

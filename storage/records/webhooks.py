@@ -36,14 +36,15 @@ class Webhook:
 def add(db: Database, url: str, states: Sequence[RunState], owner: str, salt: str, key_id: str) -> Webhook:
     """Writes a new webhook; it is told of what ends from now on."""
     with db.write() as session:
+        moment = now(session)
         row = WebhookRow(
-            id=keys.new_id("w"),
+            id=keys.new_id("w", moment),
             url=url,
             states=list(states),
             salt=salt,
             key_id=key_id,
             owner=owner,
-            created_at=now(session),
+            created_at=moment,
             removed_at=None,
         )
         session.add(row)

@@ -63,9 +63,9 @@ class _Sharing:
     """Artifacts whose manifests cannot be read: nobody knows what they hold."""
     told_of: set[str] = field(default_factory=set)
 
-    def look(self, session: Session, kind: str) -> None:
-        """Reads the manifests of a kind that were not read yet: a part is of one kind."""
-        for key in session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)):
+    def look(self, keys: Iterable[str]) -> None:
+        """Reads the manifests that were not read yet. It takes long: no transaction should wait for the most of it."""
+        for key in keys:
             if key not in self.parts and key not in self.unread:
                 try:
                     manifest = self.store.manifest(key)
@@ -115,8 +115,8 @@ def foreseen(db: Database, store: ArtifactStore, what: Fate) -> tuple[tuple[Remo
     sharing = _Sharing(store)
     found = []
     with db.read() as session:
-        for kind in sorted(set(what.removed.values())):
-            sharing.look(session, kind)
+        alike = [key for kind in sorted(set(what.removed.values())) for key in _of_kind(session, kind)]
+    sharing.look(alike)
     for key, kind in what.removed.items():
         manifest = _manifest(store, key)
         found.append(Removed(key, kind, 0, 0, 0) if manifest is None else sharing.told(manifest, what.removed))
@@ -139,7 +139,8 @@ def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -
     manifest = _manifest(store, key)
     if manifest is not None:
         with db.read() as session:
-            sharing.look(session, manifest.kind)  # the slow part, before anybody has to wait for it
+            alike = _of_kind(session, manifest.kind)
+        sharing.look(alike)  # the slow part, before anybody has to wait for it
     with db.write() as session:
         session.execute(delete(RemovalRow).where(RemovalRow.what == "artifact", RemovalRow.id == key))
         if session.get(ArtifactTableRow, key) is not None:
@@ -147,9 +148,14 @@ def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -
         if manifest is None:
             store.withdraw(key, ())
             return None
-        sharing.look(session, manifest.kind)
+        sharing.look(_of_kind(session, manifest.kind))
         store.withdraw(key, sharing.own_parts(manifest, (key,)))
         return sharing.told(manifest, (key,))
+
+
+def _of_kind(session: Session, kind: str) -> list[str]:
+    """Keys of the published artifacts of a kind: only these can share a part."""
+    return list(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)))
 
 
 def _manifest(store: ArtifactStore, key: str) -> ArtifactManifest | None:

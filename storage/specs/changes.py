@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ def applied(document: Mapping[str, Any], changes: Mapping[str, Any]) -> StageSpe
         >>> applied({"stage": "predict"}, {"voxelisations": 4}).voxelisations
         4
     """
-    whole: dict[str, Any] = stages.parse(copy.deepcopy(dict(document))).model_dump(mode="json")
+    whole: dict[str, Any] = stages.parse(document).model_dump(mode="json")
     for path, value in changes.items():
         *parents, last = path.split(".")
         place: Any = whole

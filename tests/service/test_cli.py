@@ -259,9 +259,7 @@ def test_following_an_experiment_ends_when_all_its_runs_have_whatever_ended_once
         {**examples.EVENT, "id": number, "run_id": "r1", "state": state} for number, state in enumerate(states, 1)
     ]
     lines = [f"id: {one['id']}\nevent: state\ndata: {schemas.Event(**one).model_dump_json()}\n\n" for one in events]
-    reads = [
-        httpx.Response(200, json=two_runs(state, "cached")) for state in ("running", "running", "running", "failed")
-    ]
+    reads = [httpx.Response(200, json=two_runs(state, "cached")) for state in ("running", "running", "failed")]
     api = FakeApi(
         {
             ("GET", "/api/v1/experiments/e1"): reads,

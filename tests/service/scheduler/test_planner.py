@@ -140,6 +140,15 @@ def test_an_output_that_a_run_did_not_give_is_an_input_that_failed() -> None:
     assert "without giving 'network'" in found.reason
 
 
+def test_a_run_whose_input_was_deleted_is_given_up_and_the_others_are_planned() -> None:
+    lost = waiting(inputs={**VIEWS, "scenes": InputView(None, None, "scenes")})
+    fine = WaitingRun("r2", {"stage": "embed_labels", "label_set": "s3dis13"}, {})
+    given_up, ready = plan(snapshot(lost, fine, sources={"r0": source("running")}), nothing)
+    assert isinstance(given_up, GiveUp) and isinstance(ready, MakeReady)
+    assert (given_up.run_id, given_up.code, ready.run_id) == (lost.id, "input_failed", "r2")
+    assert "'scenes'" in given_up.reason and "deleted" in given_up.reason
+
+
 def test_a_spec_that_cannot_be_read_any_more_is_given_up() -> None:
     run = WaitingRun("r1", {"stage": "predict", "gone": 1}, {})
     (found,) = plan(snapshot(run), nothing)

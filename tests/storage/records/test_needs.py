@@ -127,6 +127,33 @@ def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
     assert str(waits.reason(db, ingest.id)).startswith("room: ")
 
 
+def test_a_run_that_waits_for_the_first_time_names_the_one_that_computes_the_same(db: Database, offices: str) -> None:
+    given = {port: OutputRef(run, port) for port, run in (("scenes", "ingest"), ("embeddings", "extract"))}
+    text = OutputRef("text", "text_embeddings")
+    labels = PlannedRun("labels", stages.PseudoLabel(), {**given, "text_embeddings": text})
+    *_, first, twin, other = runs.create(
+        db,
+        [
+            PlannedRun("ingest", stages.Ingest(label_set="s3dis13"), {}, offices),
+            PlannedRun("extract", stages.Extract(), {"scenes": given["scenes"]}, offices),
+            PlannedRun("text", stages.EmbedLabels(label_set="s3dis13")),
+            labels,
+            replace(labels, name="twin"),
+            replace(labels, name="other", spec=stages.PseudoLabel(filtering=False)),
+        ],
+    )
+    inputs = {port: port[0] * 32 for port in labels.inputs}
+    with db.write() as session:
+        for run in (first, twin, other):
+            for entry in runs.row_of(session, run.id).inputs:
+                entry.artifact_key = inputs[entry.port]
+        runs.row_of(session, first.id).key = keys.artifact_key(labels.spec, "", inputs)
+    make_ready(db, first.id)
+    assert runs.get(db, twin.id).key is None
+    assert waits.reason(db, twin.id) == f"the run {first.id}, which computes the same"
+    assert waits.reason(db, other.id) is None
+
+
 def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_asked_for(db: Database) -> None:
     plain = hosts.register(db, "plain", 1, 4, [])
 

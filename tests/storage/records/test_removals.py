@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from service.scheduler.planner import plan
 from storage import keys
+from storage.artifacts import zarr_store
 from storage.artifacts.logs import log_path
 from storage.artifacts.scratch import scratch_path
 from storage.artifacts.store import ArtifactManifest
@@ -356,6 +357,23 @@ def test_what_is_computed_anew_while_it_is_deleted_stays(
     leases.succeed(db, claim.token, {"scenes": keys.digest(["a"])}, cached=False)
     assert store.verify(keys.digest(["a"])) == []
     assert artifacts.get(db, keys.digest(["a"])).run_id == claim.run_id
+
+
+def test_a_worker_whose_artifact_was_withdrawn_as_it_was_published_begins_again(
+    db: Database, store: ZarrStore, claimed: Claimed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, before = claimed(), zarr_store._publish
+
+    def beside(staging: Path, target: Path) -> None:
+        before(staging, target)
+        if target == store.artifact_path(keys.digest(["a"])).parent:
+            store.withdraw(target.name, [keys.digest("a")])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr_store, "_publish", beside)
+        with pytest.raises(PartGone):
+            publish(db, store, claim, "a")
+    assert store.verify(publish(db, store, claim, "a")) == []
 
 
 def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(

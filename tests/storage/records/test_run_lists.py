@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -175,6 +176,12 @@ def test_a_cursor_belongs_to_its_order(lab: Database, sort: str) -> None:
 def test_a_cursor_that_no_page_gave(lab: Database, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="start again without"):
         runs.list_runs(lab, cursor=cursor)
+
+
+def test_moments_of_cursors_are_in_utc(lab: Database) -> None:
+    cursor = base64.urlsafe_b64encode(b'["finished", "0001-01-01T00:00:00+14:00", "r1"]').decode().rstrip("=")
+    with pytest.raises(InvalidInput, match="start again without"):
+        runs.list_runs(lab, cursor=cursor, sort=RunSort.parse("finished"))
 
 
 def test_numbers_of_cursors_have_bounds() -> None:
