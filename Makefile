@@ -10,9 +10,10 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 p
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
+MLFLOW := mlflow==3.17.2
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-method bench-scale mini-encoder minkowski clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -57,6 +58,9 @@ bench-load: .venv/.for-tests ## 64 clients submit, read and follow events for te
 bench-start: .venv/.for-tests ## Times `vlglab serve` in a fresh home, to the first answer of /healthz
 	$(BIN)/python -m benchmarks.start $(ARGS)
 
+bench-service: .venv/.for-tests .venv-mlflow/.made ## The service beside MLflow's tracking server, which gets a venv of its own
+	$(BIN)/python -m benchmarks.service $(ARGS)
+
 bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside the supervised bound
 	$(BIN)/python -m benchmarks.method $(ARGS)
 
@@ -70,7 +74,7 @@ minkowski: .venv/.for-tests ## Builds MinkowskiEngine 0.5.4 (six minutes, kept i
 	tools/minkowski/build.sh $(BIN)/python
 
 clean: ## Removes what the other verbs made: .venv and caches (VLGLAB_HOME stays)
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mlflow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list
@@ -80,6 +84,12 @@ help: ## This list
 	@test -n "$(PYTHON)" || { echo "make: found no Python 3.11 or newer (with its venv module) on PATH;" \
 		"install one or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv-mlflow/.made: ## Apart from .venv, for it brings a hundred packages of its own
+	@test -n "$(PYTHON)" || { echo "make: found no Python 3.11 or newer (with its venv module) on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --disable-pip-version-check --no-input $(MLFLOW)
 	@touch $@
 
 .venv/.for-demo: .venv/.made pyproject.toml constraints.txt

@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
@@ -58,7 +59,7 @@ class Caller:
             raise NotPermitted(f"{what} {whose}; only its owner and admins may do this, and you are {self.name}")
 
 
-def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Caller:
+async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Caller:
     """Lets a request in or refuses it: for every route of the app.
 
     Raises:
@@ -83,7 +84,7 @@ def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None
         caller = Caller("", "admin")
     else:
         try:
-            token = access_tokens.find(found.db, shown.credentials)
+            token = await run_in_threadpool(access_tokens.find, found.db, shown.credentials)
         except TokenRefused:
             found.rate.take(asked_from)
             raise
@@ -96,7 +97,7 @@ def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None
 TheCaller = Annotated[Caller, Depends(admit)]
 
 
-def only_admins(caller: TheCaller) -> None:
+async def only_admins(caller: TheCaller) -> None:
     """Refuses everybody but admins.
 
     Raises:

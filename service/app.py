@@ -30,6 +30,7 @@ from service.routes import (
     runs,
     streams,
     tokens,
+    trainers,
     webhooks,
 )
 from service.scheduler import loop
@@ -85,7 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.probes)
     acting = (reruns, removals, hosts, webhooks)
-    for module in (experiments, run_views, runs, *acting, streams, datasets, features, catalogue, tokens, health):
+    for module in (
+        experiments, run_views, runs, trainers, *acting, streams, datasets, features, catalogue, tokens, health,
+    ):  # fmt: skip
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -21,6 +21,7 @@ from service.connection import API, DEFAULT_URL, new_key, problem
 from service.following import Following
 from service.retrying import NEVER, Retries
 from service.run_reading import RunReading
+from service.training import Training, given
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting, Following, RunReading):
+class Client(Acting, Following, RunReading, Training):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
@@ -237,9 +238,12 @@ class Client(Acting, Following, RunReading):
         following = response.headers.get("X-Next-Offset", "")
         return response.text, int(following) if following.isdigit() else offset + len(response.content)
 
-    def metrics(self, run_id: str, name: str | None = None) -> Sequence[schemas.Metric]:
-        """The history of a run's metrics by rising step; `name` None gives all of them."""
-        return self._get(f"/runs/{run_id}/metrics", schemas.MetricHistory, {"name": name}).items
+    def metrics(
+        self, run_id: str, name: str | None = None, *, first: int | None = None, last: int | None = None
+    ) -> Sequence[schemas.Metric]:
+        """The history of a run's metrics by rising step, its last 1,000 points; `name` None gives all of them."""
+        wanted = given(name=name, first=first, last=last)
+        return self._get(f"/runs/{run_id}/metrics", schemas.MetricHistory, wanted).items
 
     def run_evaluations(self, run_id: str) -> Sequence[schemas.Evaluation]:
         """What the predictions that a run evaluated scored."""

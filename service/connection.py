@@ -95,7 +95,7 @@ class Connection:
         *,
         prefix: str = API,
     ) -> _Model:
-        return _parsed(self._send("GET", prefix + path, params=params), model)
+        return parsed(self._send("GET", prefix + path, params=params), model)
 
     def _post(
         self,
@@ -104,14 +104,16 @@ class Connection:
         body: BaseModel | None = None,
         *,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
         params: Mapping[str, str | None] | None = None,
     ) -> _Model:
         document = None if body is None else body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
         headers = None if idempotency_key is None else {KEY_HEADER: idempotency_key}
-        return _parsed(self._send("POST", API + path, params=params, json=document, headers=headers), model)
+        answer = self._send("POST", API + path, params=params, json=document, headers=headers, repeatable=repeatable)
+        return parsed(answer, model)
 
     def _delete(self, path: str, model: type[_Model], params: Mapping[str, str | None] | None = None) -> _Model:
-        return _parsed(self._send("DELETE", API + path, params=params), model)
+        return parsed(self._send("DELETE", API + path, params=params), model)
 
     def _pages(
         self, path: str, model: type[schemas.Page[_Item]], params: Mapping[str, str | list[str] | None] | None = None
@@ -133,12 +135,16 @@ class Connection:
         params: Mapping[str, str | int | list[str] | None] | None = None,
         json: object = None,
         headers: Mapping[str, str] | None = None,
+        repeatable: bool = False,
     ) -> httpx.Response:
-        """The response to a request; one that says it failed is raised as the error that it names."""
+        """The response to a request; one that says it failed is raised as the error that it names.
+
+        `repeatable`: sent twice, it does what it does once, though its method does not say so.
+        """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         response = self._answer(
             lambda: self._http.request(method, path, params=given, json=json, headers=headers),
-            safe=is_safe(method, has_key=KEY_HEADER in (headers or {})),
+            safe=repeatable or is_safe(method, has_key=KEY_HEADER in (headers or {})),
         )
         if response.is_error:
             raise problem(response)
@@ -237,7 +243,7 @@ def problem(response: httpx.Response) -> errors.VlglabError:
     return error
 
 
-def _parsed(response: httpx.Response, model: type[_Model]) -> _Model:
+def parsed(response: httpx.Response, model: type[_Model]) -> _Model:
     """The body of a response as a model."""
     try:
         return model.model_validate_json(response.content)

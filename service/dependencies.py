@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from service import examples
@@ -37,23 +37,26 @@ def parts(request: Request) -> Parts:
     return found
 
 
-def _settings(request: Request) -> Settings:
+# These do nothing that waits: as coroutines they run where the request is, not in a thread each.
+
+
+async def _settings(request: Request) -> Settings:
     return parts(request).settings
 
 
-def _db(request: Request) -> Database:
+async def _db(request: Request) -> Database:
     return parts(request).db
 
 
-def _store(request: Request) -> ArtifactStore:
+async def _store(request: Request) -> ArtifactStore:
     return parts(request).store
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     return parts(request).feed
 
 
-def _measures(request: Request) -> Measures:
+async def _measures(request: Request) -> Measures:
     return parts(request).measures
 
 
@@ -94,5 +97,12 @@ Anew = Annotated[
     ),
 ]
 DryRun = Annotated[bool, Query(description="Only tell what would be computed and what it would take; 200, a plan.")]
+
+
+def whole(answer: BaseModel, status: int = 200) -> Response:
+    """An answer that is ready to send, where many are asked for: a model would be checked and laid out once more."""
+    return Response(answer.model_dump_json(), status, media_type="application/json")
+
+
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", examples=["r0199f2a4c0de5e1a"])]
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of a page.")]

@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0009"}
+READY: Example = {"status": "ok", "schema_revision": "0010"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -213,6 +213,43 @@ DELIVERY: Example = {
     "ended_at": None,
 }
 WHO_AM_I: Example = {"name": "ada", "role": "submitter"}
+EXTERNAL_REQUEST: Example = {
+    "name": "my-trainer",
+    "spec": {"stage": "external", "parameters": {"learning_rate": 0.003, "backbone": "resnet50"}},
+    "tags": ["baseline"],
+    "lease_s": 300,
+}
+START_REQUEST: Example = {"lease_s": 300}
+BEAT_REQUEST: Example = {"attempt": 1, "progress": {"unit": "epoch", "done": 3, "total": 40, "loss": 0.31}}
+FINISH_REQUEST: Example = {"attempt": 1, "state": "failed", "reason": "the loss is not finite"}
+METRIC_BATCH: Example = {
+    "attempt": 1,
+    "steps": [40, 41, 42],
+    "columns": {"loss": [0.31, 0.30, None], "lr": [0.003, 0.003, 0.0021]},
+}
+METRIC_BATCH_OF_SERIES: Example = {
+    "series": {"loss": {"steps": [40, 41], "values": [0.31, 0.30]}, "miou": {"steps": [40], "values": [0.52]}}
+}
+METRIC_BATCH_OF_POINTS: Example = {"points": [{"name": "loss", "step": 40, "value": 0.31}]}
+HELD: Example = {"run_id": _RUN, "attempt": 1, "lease_until": _AT}
+METRIC_CHART: Example = {
+    "first": 0,
+    "last": 19999,
+    "width": 10000,
+    "series": [
+        {
+            "name": "loss",
+            "num_points": 20000,
+            "first_step": [0, 10000],
+            "last_step": [9999, 19999],
+            "count": [10000, 10000],
+            "first": [2.31, 0.41],
+            "min": [0.4, 0.29],
+            "max": [2.4, 0.43],
+            "last": [0.42, 0.31],
+        }
+    ],
+}
 METRIC: Example = {"name": "loss", "step": 40, "value": 0.31, "at": _AT}
 EVENT: Example = {
     "id": 17,

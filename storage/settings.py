@@ -123,6 +123,7 @@ class Settings(BaseSettings):
         return (self.home_path / "datasets", *(root.expanduser().resolve() for root in self.dataset_roots))
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address means this machine, whatever a name server says."""
     if host == "localhost":

@@ -149,7 +149,7 @@ def attempts(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     headers = ("attempt", "state", "host", "process", "claimed", "ended", "reason")
     rows = [
         (
-            str(one.number), one.state, one.host, "" if one.pid is None else str(one.pid),
+            str(one.number), one.state, one.host or "its owner", "" if one.pid is None else str(one.pid),
             run_table.moment(one.claimed_at), run_table.moment(one.ended_at), one.reason or "",
         )
         for one in found

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli import deleting, events, pictures, plan_files, run_table, run_views
+from service.cli import deleting, events, external_runs, pictures, plan_files, run_table, run_views
 from service.cli.console import assignments, shell, show_pairs
 from service.cli.scripting import Json, show_json, show_line
 from service.cli.watching import POLL_S, follow, follow_as_json, outcome
@@ -18,6 +18,11 @@ app = run_views.app
 app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
+app.command("external")(external_runs.external)
+app.command("start")(external_runs.start)
+app.command("log")(external_runs.log)
+app.command("finish")(external_runs.finish)
+app.command("metrics")(external_runs.metrics)
 
 RunId = run_views.RunId
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")]

@@ -85,14 +85,14 @@ def _run(application: FastAPI, listening: socket.socket, ready: Callable[[str], 
 
     name, port = listening.getsockname()[:2]
     shown = f"[{name}]" if ":" in name else name
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
+    config = uvicorn.Config(
+        application, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip
     feed: Feed = application.state.parts.feed
-    asyncio.run(_announced(server, listening, feed, lambda: ready(f"http://{shown}:{port}")))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
+        server = uvicorn.Server(config)
+        runner.run(_announced(server, listening, feed, lambda: ready(f"http://{shown}:{port}")))
 
 
 async def _announced(

@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Anew, DryRun, IdempotencyKey, TheDatabase, again_or_plan
+from service.dependencies import Anew, DryRun, IdempotencyKey, TheDatabase, again_or_plan, whole
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -52,19 +52,17 @@ ExperimentBody = Annotated[
 )
 def submit(
     body: ExperimentBody,
-    response: Response,
     db: TheDatabase,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
-) -> ExperimentDetail | Response:
+) -> Response:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
     if dry_run:
         return run_routes.plan_response(plans.foreseen(db, caller, _planned(db, body)))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
-        response.status_code = 200
-        return _detail(db, experiments.get(db, known))
+        return whole(_detail(db, experiments.get(db, known)))
     request = body.model_dump(mode="json", exclude_unset=True)
     if isinstance(body, ExperimentRequest):
         name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
@@ -73,8 +71,7 @@ def submit(
     planned = _planned(db, body)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
     made = experiments.create(db, name, recipe, preset, request, planned, submission)
-    response.status_code = 201 if made.is_new else 200
-    return _detail(db, made)
+    return whole(_detail(db, made), 201 if made.is_new else 200)
 
 
 def _planned(db: Database, body: ExperimentRequest | RunListRequest) -> list[PlannedRun]:

@@ -115,7 +115,9 @@ def _wishes(all_of_them: Wished, one: Wished | None, *, takes_gpus: bool) -> Wis
         said["gpus"] = None
     if one is not None:
         said |= {name: getattr(one, name) for name in said if name in one.model_fields_set}
-    return Wishes(tags=(*all_of_them.tags, *(one.tags if one else ())), **said)
+    tags = (*all_of_them.tags, *(one.tags if one else ()))
+    asked = one or all_of_them
+    return Wishes(tags=tags, lease_s=asked.lease_s if isinstance(asked, RunRequest) else None, **said)
 
 
 def check_class_names(planned: Sequence[PlannedRun]) -> None:

@@ -19,6 +19,7 @@ from service.dependencies import (
     TheSettings,
     TheStore,
     again_or_plan,
+    whole,
 )
 from service.routes import files, plans
 from service.schemas import DryRun as Plan
@@ -29,13 +30,14 @@ from service.schemas import (
     EventPage,
     FilePage,
     Metric,
+    MetricChart,
     MetricHistory,
     Run,
     RunRequest,
 )
 from storage.artifacts.logs import log_path
 from storage.errors import NotFound
-from storage.records import evaluations, events, metrics, retries, runs, waits
+from storage.records import charts, evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
 from storage.records.submissions import Submission
 
@@ -47,27 +49,29 @@ router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
 RunId = Annotated[str, PathParameter(description="A run's id.", examples=[examples.RUN["id"]])]
 
 
+StepBound = Annotated[
+    int | None, Query(ge=-(2**53), le=2**53, description="First or last step, included.", examples=[1000])
+]
+
+
 @router.post("", status_code=201, summary="Create one run", response_model=Run, responses=again_or_plan(Run))
 def create_run(
     body: RunRequest,
-    response: Response,
     db: TheDatabase,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
-) -> Run | Response:
+) -> Response:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
     if dry_run:
         return plan_response(plans.foreseen(db, caller, plans.planned_runs([body])))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
-        response.status_code = 200
-        return Run.model_validate(runs.get(db, known))
+        return whole(Run.model_validate(runs.get(db, known)))
     planned = plans.planned_runs([body])
     submission = Submission(caller.name, plans.wishes(body, planned), once)
     made, is_new = runs.create_one(db, planned[0], submission)
-    response.status_code = 201 if is_new else 200
-    return Run.model_validate(made)
+    return whole(Run.model_validate(made), 201 if is_new else 200)
 
 
 def plan_response(found: Plan) -> Response:
@@ -102,16 +106,34 @@ def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller, anew: Anew = Fa
     return Run.model_validate(retries.retry(db, run_id, anew=anew))
 
 
-@router.get("/{run_id}/metrics", summary="Read a run's metrics")
+@router.get(
+    "/{run_id}/metrics",
+    summary="Read a run's metrics",
+    response_model=MetricHistory | MetricChart,
+    responses={200: {"content": {"application/json": {"example": examples.METRIC_CHART}}}},
+)
 def read_metrics(
     run_id: RunId,
     db: TheDatabase,
     name: Annotated[str | None, Query(description="Only this metric.", examples=["loss"])] = None,
     limit: Annotated[int, Query(ge=1, le=metrics.MAX_POINTS, description="The last so many points.")] = 1000,
-) -> MetricHistory:
-    """The points of a run's metrics by rising step."""
-    runs.get(db, run_id)
-    return MetricHistory(items=[Metric.model_validate(point) for point in metrics.history(db, run_id, name, limit)])
+    buckets: Annotated[
+        int | None,
+        Query(ge=1, le=charts.MAX_BUCKETS, description="At most so many buckets a metric, in place of points."),
+    ] = None,
+    first: StepBound = None,
+    last: StepBound = None,
+) -> Response:
+    """The points of a run's metrics by rising step; with `buckets`, what a chart of so many pixels shows of them.
+
+    A bucket is a range of steps of one width with its first, least, greatest and last value; `limit` counts for points.
+    """
+    runs.owner_of(db, run_id)
+    if buckets is not None:
+        made = charts.chart(db, run_id, buckets, name, first=first, last=last)
+        return whole(MetricChart.model_validate(made))
+    found = metrics.history(db, run_id, name, limit, first=first, last=last)
+    return whole(MetricHistory(items=[Metric.model_validate(point) for point in found]))
 
 
 @router.get(

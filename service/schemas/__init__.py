@@ -13,6 +13,17 @@ from service.schemas.acting import (
     RerunRequest,
 )
 from service.schemas.lists import ExperimentQuery, ExperimentWanted, RunPart, RunPartPage, RunQuery, RunWanted
+from service.schemas.metrics import (
+    BeatRequest,
+    ChartSeries,
+    FinishRequest,
+    Held,
+    MetricBatch,
+    MetricChart,
+    MetricColumn,
+    MetricEntry,
+    StartRequest,
+)
 from service.schemas.pages import Page
 from service.schemas.relations import Attempt, AttemptList, ComparedEvaluation, Comparison, Lineage
 from service.schemas.requests import (
@@ -82,6 +93,8 @@ __all__ = [
     "ArtifactPage",
     "Attempt",
     "AttemptList",
+    "BeatRequest",
+    "ChartSeries",
     "ClassScore",
     "ComparedEvaluation",
     "Comparison",
@@ -106,13 +119,19 @@ __all__ = [
     "FeaturePage",
     "File",
     "FilePage",
+    "FinishRequest",
     "Health",
+    "Held",
     "Host",
     "HostPage",
     "InputRequest",
     "KeptArtifact",
     "Lineage",
     "Metric",
+    "MetricBatch",
+    "MetricChart",
+    "MetricColumn",
+    "MetricEntry",
     "MetricHistory",
     "NewToken",
     "NewWebhook",
@@ -138,6 +157,7 @@ __all__ = [
     "Stage",
     "StagePage",
     "StagePort",
+    "StartRequest",
     "Token",
     "TokenPage",
     "TokenRequest",

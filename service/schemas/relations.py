@@ -21,8 +21,8 @@ class Attempt(BaseModel):
 
     number: int
     state: AttemptState
-    host_id: str
-    host: str = Field(description="The host's name.")
+    host_id: str | None = Field(description="null where the run's owner made the attempt, of stage `external`.")
+    host: str | None = Field(description="The host's name.")
     gpus: list[int] = Field(description="Numbers of the GPUs that it was given.")
     pid: int | None
     claimed_at: datetime

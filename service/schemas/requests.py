@@ -15,6 +15,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 """A name that may stand in a URL and a path."""
 
 
+LeaseSeconds = Annotated[float, Field(ge=1, le=7 * 86400)]
+"""Seconds of silence after which a run that its owner runs is given up."""
+
+
 def takes(example: Mapping[str, Any]) -> ConfigDict:
     """Configuration of a request, which is what the documentation says: no number in quotes, no true for a 1."""
     return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [dict(example)]})
@@ -105,6 +109,9 @@ class RunRequest(Wished):
     spec: dict[str, Any] = Field(description="The stage's spec; /specs has their schemas.")
     inputs: dict[str, InputRequest] = Field(default_factory=dict)
     dataset: str | None = None
+    lease_s: LeaseSeconds | None = Field(
+        None, description="Only of stage `external`: start it at once; it fails when its trainer is silent for so long."
+    )
 
 
 class RunListRequest(Wished):

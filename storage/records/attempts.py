@@ -19,9 +19,9 @@ class Attempt:
     number: int
     state: str
     """running, succeeded, cached, failed, cancelled, released or lost."""
-    host_id: str
-    host: str
-    """The host's name."""
+    host_id: str | None
+    host: str | None
+    """The host's name; None of both where the run's owner made the attempt."""
     gpus: tuple[int, ...]
     """Numbers of the GPUs that it was given."""
     pid: int | None
@@ -38,7 +38,7 @@ def of_run(db: Database, run_id: str) -> list[Attempt]:
             table.number, table.state, table.host_id, HostRow.name, table.gpus, table.pid, table.claimed_at,
             table.ended_at, table.reason,
         )
-        .join(HostRow, HostRow.id == table.host_id)
+        .outerjoin(HostRow, HostRow.id == table.host_id)
         .where(table.run_id == run_id)
         .order_by(table.number.desc())
         .limit(MAX_LIMIT)

@@ -14,6 +14,7 @@ from storage.records import hosts, needs, revision
 from storage.records.database import Database, now
 from storage.records.runs import move
 from storage.records.tables import AttemptRow, RunRow
+from storage.specs.stages import BY_OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def _fitting(
     room = hosts.room(session, host_id, started)
     if not room.slots:
         return None
-    query = select(RunRow).where(RunRow.state == "ready").order_by(RunRow.priority.desc(), RunRow.id).limit(1)
+    query = select(RunRow).where(RunRow.state == "ready", RunRow.stage.not_in(BY_OWNER))
+    query = query.order_by(RunRow.priority.desc(), RunRow.id).limit(1)
     if lock:
         query = query.with_for_update()
     whole, free = hosts.whole(session, host_id), room.free

@@ -53,6 +53,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._writing = engine.execution_options(**{_WRITE: True})
         self._sqlite = engine.dialect.name == "sqlite"
         self._writer = threading.RLock()
 
@@ -121,8 +122,7 @@ class Database:
         with (
             _translated(),
             self._writer if self._sqlite else nullcontext(),
-            self._engine.connect().execution_options(**{_WRITE: True}) as connection,
-            Session(connection, expire_on_commit=False) as session,
+            Session(self._writing, expire_on_commit=False) as session,
             session.begin(),
         ):
             if ordered and not self._sqlite:
@@ -141,9 +141,9 @@ class Database:
 
 def now(session: Session) -> datetime:
     """The database's own time within a transaction, UTC; it goes on while the transaction lasts."""
-    if session.get_bind().dialect.name == "sqlite":
-        moment = session.scalar(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')"))
-        return datetime.fromisoformat(str(moment)).replace(tzinfo=UTC)
+    if session.get_bind().dialect.name == "sqlite":  # its clock is this machine's, and it is on this machine
+        moment = datetime.now(UTC)
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     value = session.scalar(text("SELECT clock_timestamp()"))
     assert isinstance(value, datetime)
     return value.astimezone(UTC)

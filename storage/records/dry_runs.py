@@ -19,7 +19,7 @@ from storage.records.estimates import Estimate
 from storage.records.runs import living_of_key
 from storage.records.states import DONE
 from storage.records.submissions import Submission, insert
-from storage.records.tables import RunInputRow, RunRow
+from storage.records.tables import RunRow
 from storage.specs.plans import PlannedRun
 
 Outlook = Literal["compute", "cached", "likely_cached", "shared"]
@@ -79,10 +79,10 @@ def look(db: Database, planned: Sequence[PlannedRun], submission: Submission | N
     try:
         with db.write() as session:
             rows = insert(session, planned, None, submission or Submission())
-            names = {row.id: row.name for row in rows}
+            names = {row.id: run.name for run, row in zip(planned, rows, strict=True)}
             for run, row in zip(planned, rows, strict=True):
-                inputs = {entry.port: _input(entry, names) for entry in row.inputs}
-                waiting.append(_Waiting(run, row.spec_digest, inputs))
+                inputs = {str(entry["port"]): _input(entry, names) for entry in row.inputs}
+                waiting.append(_Waiting(run, row.columns["spec_digest"], inputs))
             raise _NothingIsWritten
     except _NothingIsWritten:
         pass
@@ -91,10 +91,10 @@ def look(db: Database, planned: Sequence[PlannedRun], submission: Submission | N
         return [_foreseen(session, one, known) for one in waiting]
 
 
-def _input(entry: RunInputRow, names: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+def _input(entry: Mapping[str, str | None], names: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
     """Where an input comes from: the run's name within the plan, else its id."""
-    source = entry.source_run_id
-    return None if source is None else names.get(source, source), entry.output, entry.artifact_key
+    source = entry["source_run_id"]
+    return None if source is None else names.get(source, source), entry["output"], entry["artifact_key"]
 
 
 def _foreseen(session: Session, one: _Waiting, known: _Known) -> Foreseen:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from storage.records import metric_summaries
@@ -19,7 +19,6 @@ T = TypeVar("T")
 
 MAX_POINTS = 10_000
 """Most points that one reading gives."""
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +36,58 @@ def finite(value: T) -> T | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def append(session: Session, run_id: str, points: Sequence[tuple[str, int, float]]) -> None:
-    """Writes points within a transaction that holds the run; a step that is known already is overwritten."""
-    moment = now(session)
-    last = {(name, step): finite(float(value)) for name, step, value in points}
-    rows = [
-        {"run_id": run_id, "name": name, "step": step, "value": value, "at": moment}
-        for (name, step), value in last.items()
-    ]
-    # Here, for importing both takes as long as all other records together.
-    from sqlalchemy.dialects import postgresql, sqlite
+def append(session: Session, run_id: str, points: Iterable[tuple[str, int, float | None]]) -> None:
+    """Writes points within a transaction that holds the run; a step that is known already is overwritten.
 
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    for first in range(0, len(rows), _AT_ONCE):
-        statement = dialect.insert(MetricRow).values(rows[first : first + _AT_ONCE])
-        known = [MetricRow.run_id, MetricRow.name, MetricRow.step]
-        new = {"value": statement.excluded.value, "at": statement.excluded.at}
-        session.execute(statement.on_conflict_do_update(index_elements=known, set_=new))
+    Args:
+        session: the transaction.
+        run_id: the run.
+        points: (name, step, value), the last of a step counts; None and what is not finite become NULL.
+    """
+    moment = now(session)
+    last = {(name, step): finite(value) for name, step, value in points}
+    if not last:
+        return
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        at = moment.strftime("%Y-%m-%d %H:%M:%S.%f")  # as SQLAlchemy writes it
+        rows = [(run_id, name, step, value, at) for (name, step), value in last.items()]
+        connection.exec_driver_sql(_INTO_SQLITE, rows)
+    else:
+        names, steps = zip(*last, strict=True)
+        columns = {"names": list(names), "steps": list(steps), "values": list(last.values())}
+        connection.execute(_INTO_POSTGRES, {"run_id": run_id, "at": moment, **columns})
     metric_summaries.note(session, run_id, last)
 
 
-def history(db: Database, run_id: str, name: str | None = None, limit: int = 1000) -> list[MetricPoint]:
-    """A run's metrics by rising step: the last `limit` points, of one name or of all."""
-    query = select(MetricRow).where(MetricRow.run_id == run_id)
+_KNOWN = "ON CONFLICT (run_id, name, step) DO UPDATE SET value = excluded.value, at = excluded.at"
+_INTO_SQLITE = f"INSERT INTO metrics (run_id, name, step, value, at) VALUES (?, ?, ?, ?, ?) {_KNOWN}"
+_INTO_POSTGRES = text(
+    "INSERT INTO metrics (run_id, name, step, value, at) SELECT :run_id, name, step, value, :at FROM"
+    " unnest(CAST(:names AS varchar[]), CAST(:steps AS bigint[]), CAST(:values AS float8[])) AS new (name, step, value)"
+    f" ORDER BY name, step {_KNOWN}"
+)
+# Neither goes through SQLAlchemy's columns: a tenth of the time a point.
+
+
+def history(
+    db: Database,
+    run_id: str,
+    name: str | None = None,
+    limit: int = 1000,
+    *,
+    first: int | None = None,
+    last: int | None = None,
+) -> list[MetricPoint]:
+    """A run's metrics by rising step: the last `limit` points, of one name or of all, within a range of steps."""
+    query = select(MetricRow.name, MetricRow.step, MetricRow.value, MetricRow.at).where(MetricRow.run_id == run_id)
     if name is not None:
         query = query.where(MetricRow.name == name)
+    if first is not None:
+        query = query.where(MetricRow.step >= first)
+    if last is not None:
+        query = query.where(MetricRow.step <= last)
     query = query.order_by(MetricRow.step.desc(), MetricRow.name.desc()).limit(max(1, min(limit, MAX_POINTS)))
     with db.read() as session:
-        rows = list(session.scalars(query))
-    return [MetricPoint(row.name, row.step, row.value, row.at) for row in reversed(rows)]
+        rows = session.execute(query).all()
+    return [MetricPoint(*row) for row in reversed(rows)]

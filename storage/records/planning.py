@@ -9,18 +9,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
+from sqlalchemy import insert as insert_rows
 from sqlalchemy.orm import Session
 
+from storage.errors import IllegalMove
 from storage.records import artifacts, run_fields
-from storage.records.database import Database
+from storage.records.database import Database, now
 from storage.records.pages import pieces
-from storage.records.runs import give_outputs, move
+from storage.records.runs import give_outputs, move, row_of
 from storage.records.states import LIVE, RunState
-from storage.records.tables import RunRow
+from storage.records.tables import EventRow, RunInputRow, RunRow
 
-AT_ONCE = 50
-"""Most moves that one transaction applies."""
+AT_ONCE = 500
+"""Most moves that one transaction applies, and most runs that one statement asks for."""
 INPUT_FAILED = "input_failed"
 """Code of a run that was given up because a run that it needs failed or was cancelled."""
 
@@ -43,6 +45,7 @@ class WaitingRun:
     inputs: Mapping[str, InputView]
     key: str | None = None
     priority: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,39 +116,36 @@ def advance(db: Database, plan: Plan) -> list[Move]:
     many moves only the first `AT_ONCE` are applied: other writers come in between.
     """
     with db.read() as session:
-        if not _plan(session, plan):
+        if not _plan(session, plan)[1]:
             return []
     with db.write() as session:
-        moves = _plan(session, plan)[:AT_ONCE]
-        query = select(RunRow).where(RunRow.id.in_({step.run_id for step in moves}))
-        rows = {row.id: row for row in session.scalars(query.with_for_update())}
-        for step in moves:
-            _apply(session, rows[step.run_id], step)
+        seen, moves = _plan(session, plan)
+        moves = list(moves[:AT_ONCE])
+        _apply(session, seen, moves)
         return moves
 
 
-def _plan(session: Session, plan: Plan) -> list[Move]:
-    """The plan's moves for what the session sees."""
+def _plan(session: Session, plan: Plan) -> tuple[Snapshot, Sequence[Move]]:
+    """What the session sees, and the plan's moves for it."""
     seen = _snapshot(session)
-    return list(plan(seen, lambda keys: artifacts.existing(session, keys))) if seen.waiting else []
+    return seen, plan(seen, lambda keys: artifacts.existing(session, keys)) if seen.waiting else ()
 
 
 def _snapshot(session: Session) -> Snapshot:
-    """The waiting runs with what they need; by priority, then age."""
-    query = select(RunRow).where(RunRow.state == "queued").order_by(RunRow.priority.desc(), RunRow.id)
-    waiting = [
-        WaitingRun(
-            id=row.id,
-            spec=row.spec,
-            inputs={i.port: InputView(i.artifact_key, i.source_run_id, i.output) for i in row.inputs},
-            key=row.key,
-            priority=row.priority,
-        )
-        for row in session.scalars(query)
-    ]
-    wanted = {
-        view.source for run in waiting for view in run.inputs.values() if view.source and view.artifact_key is None
-    }
+    """The waiting runs with what they need; by priority, then age. Read column by column: there may be thousands."""
+    query = select(RunRow.id, RunRow.spec, RunRow.key, RunRow.priority, RunRow.attempt).where(RunRow.state == "queued")
+    waiting = session.execute(query.order_by(RunRow.priority.desc(), RunRow.id)).all()
+    if not waiting:
+        return Snapshot((), {}, {})
+    columns = (RunInputRow.run_id, RunInputRow.port, RunInputRow.artifact_key, RunInputRow.source_run_id)
+    query_of_inputs = select(*columns, RunInputRow.output).join(RunRow, RunRow.id == RunInputRow.run_id)
+    inputs: dict[str, dict[str, InputView]] = {run.id: {} for run in waiting}
+    wanted: set[str] = set()
+    query_of_inputs = query_of_inputs.where(RunRow.state == "queued").order_by(RunInputRow.run_id, RunInputRow.port)
+    for run_id, port, key, source, output in session.execute(query_of_inputs):
+        inputs[run_id][port] = InputView(key, source, output)
+        if key is None and source is not None:
+            wanted.add(source)
     sources = {
         one["id"]: SourceRun(one["state"], one["outputs"])
         for some in pieces(sorted(wanted))
@@ -154,20 +154,80 @@ def _snapshot(session: Session) -> Snapshot:
     live = session.execute(
         select(RunRow.key, RunRow.id).where(RunRow.state.in_(LIVE), RunRow.key.is_not(None)).order_by(RunRow.id.desc())
     )
-    return Snapshot(waiting, sources, {key: run_id for key, run_id in live if key is not None})
+    return Snapshot(
+        [WaitingRun(run.id, run.spec, inputs[run.id], run.key, run.priority, run.attempt) for run in waiting],
+        sources,
+        {key: run_id for key, run_id in live if key is not None},
+    )
 
 
-def _apply(session: Session, row: RunRow, step: Move) -> None:
-    """Applies one move to its run's row."""
-    match step:
-        case FillInput():
-            next(i for i in row.inputs if i.port == step.port).artifact_key = step.artifact_key
-        case MakeReady():
-            row.key = step.key
-            move(session, row, "ready", "its inputs exist" if row.inputs else "it needs no input")
-        case MakeCached():
-            row.key = step.key
-            give_outputs(session, row, step.outputs)
-            move(session, row, "cached", "every output is published already")
-        case GiveUp():
-            move(session, row, "cancelled", step.reason, reason_code=step.code, reason=step.reason)
+def _apply(session: Session, seen: Snapshot, moves: Sequence[Move]) -> None:
+    """Applies moves: runs that become ready all at once, for there may be thousands, the rest one by one."""
+    waiting = {run.id: run for run in seen.waiting}
+    ready: list[_Readied] = []
+    filled: list[dict[str, str]] = []
+    for step in moves:
+        match step:
+            case FillInput():
+                filled.append({"of_run": step.run_id, "at_port": step.port, "artifact_key": step.artifact_key})
+            case MakeReady():
+                run = waiting[step.run_id]
+                said = "its inputs exist" if run.inputs else "it needs no input"
+                ready.append(_Readied(run.id, step.key, run.attempt, said))
+            case _:
+                _end(session, step)
+    if filled:
+        inputs = RunInputRow.__table__
+        where = (inputs.c.run_id == bindparam("of_run"), inputs.c.port == bindparam("at_port"))
+        session.connection().execute(update(inputs).where(*where), filled)  # type: ignore[arg-type]
+    _make_ready(session, ready)
+    session.flush()
+
+
+def _end(session: Session, step: MakeCached | GiveUp) -> None:
+    """Ends a run that need not or cannot run."""
+    row = row_of(session, step.run_id, lock=True)
+    if isinstance(step, MakeCached):
+        row.key = step.key
+        give_outputs(session, row, step.outputs)
+        move(session, row, "cached", "every output is published already")
+    else:
+        move(session, row, "cancelled", step.reason, reason_code=step.code, reason=step.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Readied:
+    """A queued run that may be claimed."""
+
+    run_id: str
+    key: str | None
+    """The run's key, where it is known."""
+    attempt: int
+    """Attempts that it has had."""
+    message: str
+    """The event's text."""
+
+
+def _make_ready(session: Session, queued: Sequence[_Readied]) -> None:
+    """Moves queued runs to `ready`, as `runs.move` does one: all at once, a statement a table.
+
+    Args:
+        session: an open, ordered write transaction.
+        queued: the runs, read in that transaction.
+
+    Raises:
+        IllegalMove: one is not queued.
+    """
+    if not queued:
+        return
+    rows, events, moment = RunRow.__table__.c, EventRow.__table__, now(session)
+    change = update(RunRow.__table__).where(rows.id == bindparam("run"), rows.state == "queued")  # type: ignore[arg-type]
+    changed = session.connection().execute(
+        change.values(state="ready", reason_code=None, reason=None),
+        [{"run": run.run_id, "key": run.key} for run in queued],
+    )
+    if changed.rowcount != len(queued):
+        raise IllegalMove(f"got {len(queued)} runs to make ready, of which {changed.rowcount} are queued")
+    said = {"at": moment, "kind": "state", "state": "ready"}
+    happened = [{"run_id": run.run_id, "attempt": run.attempt, "message": run.message, **said} for run in queued]
+    session.connection().execute(insert_rows(events), happened)  # type: ignore[arg-type]

@@ -54,7 +54,8 @@ def create(db: Database, old: str, planned: PlannedRun, submission: Submission) 
         if once is not None and (made := once.made_before(session)) is not None:
             return read_row(row_of(session, made)), False
         row_of(session, old)
-        (row,) = insert(session, [planned], None, submission)
+        (new,) = insert(session, [planned], None, submission)
+        row = row_of(session, new.id)
         row.rerun_of = old
         if once is not None:
             once.remember(session, row.id)

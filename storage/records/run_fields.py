@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from storage.records.submissions import NewRun
 from storage.records.tables import RunInputRow, RunOutputRow, RunRow, RunTagRow
 
 _PRIVATE = frozenset({"token", "attempts_before_retry"})
@@ -41,6 +42,15 @@ def read(session: Session, run_ids: Sequence[str], fields: Collection[str] = FIE
     return [found[run_id] for run_id in run_ids]
 
 
+def of_new(new: NewRun) -> dict[str, Any]:
+    """Every field of a run that was just written."""
+    inputs = {
+        row["port"]: _source(row["source_run_id"], row["output"], row["artifact_key"])
+        for row in sorted(new.inputs, key=lambda row: str(row["port"]))
+    }
+    return {**{name: new.columns[name] for name in COLUMNS}, "inputs": inputs, "outputs": {}, "tags": new.tags}
+
+
 def _inputs(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, dict[str, str | None]]]:
     """Run id -> port -> where the input comes from."""
     table = RunInputRow
@@ -48,8 +58,13 @@ def _inputs(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, dic
     query = query.where(table.run_id.in_(run_ids)).order_by(table.port)
     found: dict[str, dict[str, dict[str, str | None]]] = {run_id: {} for run_id in run_ids}
     for run_id, port, source, output, key in session.execute(query):
-        found[run_id][port] = {"run_id": source, "output": output, "artifact_key": key}
+        found[run_id][port] = _source(source, output, key)
     return found
+
+
+def _source(run_id: str | None, output: str | None, artifact_key: str | None) -> dict[str, str | None]:
+    """Where an input comes from, and its artifact once it exists."""
+    return {"run_id": run_id, "output": output, "artifact_key": artifact_key}
 
 
 def _outputs(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:

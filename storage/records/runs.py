@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import select
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from storage.errors import IllegalMove, NotFound
 from storage.records import deliveries, metric_summaries, run_fields, run_filters, walks
 from storage.records.database import Database, now
-from storage.records.pages import Page, clamp
+from storage.records.pages import Page, clamp, pieces
 from storage.records.run_filters import RunFilter, RunSort
 from storage.records.states import FINAL, LIVE, RunState, check_move, check_retry
 from storage.records.submissions import Submission, insert
-from storage.records.tables import EventRow, RunOutputRow, RunRow
+from storage.records.tables import AttemptRow, EventRow, RunOutputRow, RunRow
 from storage.specs.plans import PlannedRun
+from storage.specs.stages import BY_OWNER
 
 
 class InputState(TypedDict):
@@ -95,7 +96,7 @@ def create(db: Database, planned: Sequence[PlannedRun], submission: Submission |
         IllegalMove: an input names a run that failed or was cancelled.
     """
     with db.write() as session:
-        return [read_row(row) for row in insert(session, planned, None, submission or Submission())]
+        return [Run(**run_fields.of_new(new)) for new in insert(session, planned, None, submission or Submission())]
 
 
 def create_one(db: Database, planned: PlannedRun, submission: Submission) -> tuple[Run, bool]:
@@ -107,12 +108,13 @@ def create_one(db: Database, planned: PlannedRun, submission: Submission) -> tup
     """
     once = submission.once
     with db.write() as session:
-        if once is not None and (made := once.made_before(session)) is not None:
-            return read_row(row_of(session, made)), False
-        (row,) = insert(session, [planned], None, submission)
+        if once is not None and (known := once.made_before(session)) is not None:
+            return read_row(row_of(session, known)), False
+        (new,) = insert(session, [planned], None, submission)
+        made = Run(**run_fields.of_new(new))
         if once is not None:
-            once.remember(session, row.id)
-        return read_row(row), True
+            once.remember(session, made.id)
+        return made, True
 
 
 def get(db: Database, run_id: str) -> Run:
@@ -174,11 +176,21 @@ def page_of_ids(session: Session, only: RunFilter, sort: RunSort, cursor: str | 
     return Page(tuple(key[-1] for key in keys), walks.cursor_of(sort.text, following))
 
 
+def owner_of(db: Database, run_id: str) -> str:
+    """Who submitted a run.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    with db.read() as session:
+        owner = session.scalar(select(RunRow.owner).where(RunRow.id == run_id))
+        return row_of(session, run_id).owner if owner is None else owner
+
+
 def of_experiment(db: Database, experiment_id: str) -> list[Run]:
     """Every run of an experiment, in the order of its plan."""
-    query = select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id)
     with db.read() as session:
-        return [read_row(row) for row in session.scalars(query)]
+        return read_all(session, select(RunRow.id).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id))
 
 
 def request_cancel(db: Database, run_id: str) -> Run:
@@ -198,14 +210,21 @@ def request_cancel(db: Database, run_id: str) -> Run:
 
 
 def cancel_row(session: Session, row: RunRow) -> None:
-    """Cancels a run that has not ended, as `request_cancel` does, within a transaction."""
-    if row.state == "running":
+    """Cancels a run that has not ended, as `request_cancel` does, within a transaction.
+
+    No process of ours stops one that its owner runs: it is cancelled at once, and what its trainer sends is refused.
+    """
+    if row.state == "running" and row.stage in BY_OWNER:
+        ended = {"state": "cancelled", "ended_at": now(session)}
+        session.execute(update(AttemptRow).where(AttemptRow.token == row.token).values(ended))
+    elif row.state == "running":
         if not row.cancel_requested:
             row.cancel_requested = True
             note(session, row, "cancellation requested")
         return
     row.cancel_requested = True
-    move(session, row, "cancelled", "cancelled before it ran", reason_code="cancelled", reason="somebody cancelled it")
+    said = "cancelled before it ran" if row.state != "running" else "cancelled; its trainer is told when it next calls"
+    move(session, row, "cancelled", said, reason_code="cancelled", reason="somebody cancelled it")
 
 
 def move(
@@ -333,6 +352,12 @@ def read_row(row: RunRow) -> Run:
         rerun_of=row.rerun_of,
         anew_after=row.anew_after,
     )
+
+
+def read_all(session: Session, query: Select[str]) -> list[Run]:
+    """The runs whose ids a query finds, in its order."""
+    found = pieces(session.scalars(query).all())
+    return [Run(**fields) for some in found for fields in run_fields.read(session, some)]
 
 
 def _state(row: RunRow) -> RunState:

@@ -13,6 +13,9 @@ RunState = Literal["queued", "ready", "running", "succeeded", "cached", "failed"
 AttemptState = Literal["running", "succeeded", "cached", "failed", "cancelled", "released", "lost"]
 """How one attempt went; `released`: given back unharmed, `lost`: its lease ran out."""
 
+OwnersEnd = Literal["succeeded", "failed", "cancelled"]
+"""Final states that the owner of a run may give it, where its owner runs it."""
+
 STATES: tuple[RunState, ...] = get_args(RunState)
 
 FINAL: frozenset[RunState] = frozenset({"succeeded", "cached", "failed", "cancelled"})

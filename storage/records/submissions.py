@@ -1,12 +1,17 @@
-"""New runs: a plan's references resolved to rows. Knows the tables and the specs' ports; no state but `queued`."""
+"""New runs: a plan's references resolved to rows, which are written table by table, however many runs there are.
+
+Knows the tables and the specs' ports; no states but those that a run may begin in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
+from sqlalchemy import insert as inserting
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,7 +19,16 @@ from storage import keys
 from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
 from storage.records.database import now
 from storage.records.idempotency import Once
-from storage.records.tables import ArtifactTableRow, DatasetRow, EventRow, RemovalRow, RunInputRow, RunRow, RunTagRow
+from storage.records.tables import (
+    ArtifactTableRow,
+    AttemptRow,
+    DatasetRow,
+    EventRow,
+    RemovalRow,
+    RunInputRow,
+    RunRow,
+    RunTagRow,
+)
 from storage.specs import stages
 from storage.specs.label_sets import OF_CLASSES, check_plan_label_sets
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
@@ -35,6 +49,24 @@ class Wishes:
     """GPUs that it gets, on a machine that has as many; None: as its stage uses them, where there are any."""
     memory_gb: float | None = None
     """GB of memory that are kept free for it; None keeps none."""
+    lease_s: float | None = None
+    """Of a run that its owner runs: start it at once, under a lease of so many seconds; None lets it wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that was just written."""
+
+    columns: Mapping[str, Any]
+    """Column -> value, as in its row."""
+    inputs: Sequence[Mapping[str, str | None]]
+    """The rows of its inputs: "port", "source_run_id", "output", "artifact_key"."""
+    tags: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return str(self.columns["id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +82,8 @@ class Submission:
 
 def insert(
     session: Session, planned: Sequence[PlannedRun], experiment_id: str | None, submission: Submission
-) -> list[RunRow]:
-    """Adds the runs of a plan, `queued`, within a write transaction; in the plan's order.
+) -> list[NewRun]:
+    """Writes the runs of a plan, `queued` (or started, where their owner runs them and wishes it); in the plan's order.
 
     Raises:
         SpecInvalid, UnknownName, NotFound, IllegalMove: as `runs.create`.
@@ -61,19 +93,83 @@ def insert(
     check_plan_label_sets(planned, partial(_label_set_of, session))
     moment = now(session)
     ids = dict(zip((run.name for run in planned), _new_ids(len(planned), moment), strict=True))
-    rows = [_row(run, ids[run.name], experiment_id, submission, moment) for run in planned]
-    session.add_all(rows)
-    session.flush()
+    made: list[NewRun] = []
     earlier: dict[str, Mapping[str, ArtifactKind]] = {}
-    for run, row in zip(planned, rows, strict=True):
+    for run in planned:
         _check_order(run, ids, earlier)
         resolved = {port: _resolve(session, run, port, ref, ids, earlier) for port, ref in run.inputs.items()}
         earlier[run.name] = run.spec.outputs
         stages.check_inputs(run.spec, {port: kind for port, (_, kind) in resolved.items()})
-        row.inputs = [entry for entry, _ in resolved.values()]
-        session.add(EventRow(run_id=row.id, at=moment, kind="state", state="queued", attempt=0, message="submitted"))
-    session.flush()
-    return rows
+        wishes = submission.wishes.get(run.name, Wishes())
+        columns = _columns(run, ids[run.name], experiment_id, submission.owner, wishes, moment)
+        made.append(NewRun(columns, [row for row, _ in resolved.values()], tuple(sorted(set(wishes.tags)))))
+    _write(session, made)
+    _start(session, made, {ids[name]: wishes for name, wishes in submission.wishes.items() if name in ids}, moment)
+    return made
+
+
+def _write(session: Session, made: Sequence[NewRun]) -> None:
+    """Writes the rows of new runs, a statement a table."""
+    if not made:
+        return
+    write = session.connection().execute
+    write(_INTO_RUNS, [run.columns for run in made])
+    inputs = [{"run_id": run.columns["id"], **row} for run in made for row in run.inputs]
+    tags = [{"run_id": run.columns["id"], "tag": tag} for run in made for tag in run.tags]
+    for into, rows in ((_INTO_INPUTS, inputs), (_INTO_TAGS, tags)):
+        if rows:
+            write(into, rows)
+    events = [
+        {
+            "run_id": run.columns["id"],
+            "at": run.columns["created_at"],
+            "kind": "state",
+            "state": run.columns["state"],
+            "attempt": run.columns["attempt"],
+            "message": "submitted" if run.columns["token"] is None else "submitted and started by its owner",
+        }
+        for run in made
+    ]
+    write(_INTO_EVENTS, events)
+
+
+def _start(session: Session, made: Sequence[NewRun], wishes: Mapping[str, Wishes], moment: datetime) -> None:
+    """Writes the first attempts of the runs that are started already."""
+    attempts = []
+    for run in made:
+        if run.columns["token"] is None:
+            continue
+        lease_s = wishes[run.columns["id"]].lease_s
+        assert lease_s is not None, "a run without a lease is not started"
+        attempts.append(
+            owners_attempt(run.columns["id"], run.columns["token"], 1, lease_s, run.columns["time_limit_s"], moment)
+        )
+    if attempts:
+        session.connection().execute(_INTO_ATTEMPTS, attempts)
+
+
+_INTO_RUNS, _INTO_INPUTS, _INTO_TAGS, _INTO_EVENTS, _INTO_ATTEMPTS = (
+    inserting(table.__table__)  # type: ignore[arg-type]
+    for table in (RunRow, RunInputRow, RunTagRow, EventRow, AttemptRow)
+)
+"""Kept, for SQLAlchemy takes as long to make a statement as to run it."""
+
+
+def owners_attempt(
+    run_id: str, token: str, number: int, lease_s: float, time_limit_s: float | None, moment: datetime
+) -> dict[str, Any]:
+    """The columns of an attempt that a run's owner makes: no host, a lease of its own length."""
+    return {
+        "token": token,
+        "run_id": run_id,
+        "number": number,
+        "state": "running",
+        "host_id": None,
+        "gpus": [],
+        "lease_s": lease_s,
+        "lease_until": moment + timedelta(seconds=min(lease_s, time_limit_s or lease_s)),
+        "claimed_at": moment,
+    }
 
 
 def _new_ids(number: int, moment: datetime) -> list[str]:
@@ -81,34 +177,64 @@ def _new_ids(number: int, moment: datetime) -> list[str]:
     return sorted(keys.new_id("r", moment) for _ in range(number))
 
 
-def _row(run: PlannedRun, run_id: str, experiment_id: str | None, submission: Submission, moment: datetime) -> RunRow:
-    """The row of one run of the plan, without its inputs."""
-    wishes = submission.wishes.get(run.name, Wishes())
-    return RunRow(
-        id=run_id,
-        experiment_id=experiment_id,
-        name=run.name,
-        stage=run.spec.stage,
-        dataset=run.dataset,
-        spec=run.spec.model_dump(mode="json"),
-        spec_digest=run.spec.digest(),
-        state="queued",
-        priority=wishes.priority,
-        owner=submission.owner,
-        notes=wishes.notes,
-        time_limit_s=wishes.time_limit_s,
-        gpus=wishes.gpus,
-        memory_gb=wishes.memory_gb,
-        tags=[RunTagRow(tag=tag) for tag in sorted(set(wishes.tags))],
-        seed=getattr(run.spec, "seed", None),
-        attempt=0,
-        created_at=moment,
-        code={},
-        environment={},
-        cancel_requested=False,
-        peak_rss_bytes=0,
-        outputs=[],
-    )
+def _columns(
+    run: PlannedRun, run_id: str, experiment_id: str | None, owner: str, wishes: Wishes, moment: datetime
+) -> dict[str, Any]:
+    """The columns of one run of the plan."""
+    started = wishes.lease_s is not None
+    if started:
+        _check_start(run)
+    return {
+        "id": run_id,
+        "experiment_id": experiment_id,
+        "name": run.name,
+        "stage": run.spec.stage,
+        "dataset": run.dataset,
+        "spec": run.spec.model_dump(mode="json"),
+        "spec_digest": run.spec.digest(),
+        "key": None,
+        "state": "running" if started else "queued",
+        "priority": wishes.priority,
+        "reason_code": None,
+        "reason": None,
+        "scene": None,
+        "progress": None,
+        "seed": getattr(run.spec, "seed", None),
+        "attempt": int(started),
+        "token": keys.new_token() if started else None,
+        "created_at": moment,
+        "started_at": moment if started else None,
+        "ended_at": None,
+        "host": None,
+        "device": None,
+        "code": {},
+        "environment": {},
+        "cancel_requested": False,
+        "peak_rss_bytes": 0,
+        "owner": owner,
+        "notes": wishes.notes,
+        "time_limit_s": wishes.time_limit_s,
+        "attempts_before_retry": 0,
+        "gpus": wishes.gpus,
+        "memory_gb": wishes.memory_gb,
+        "rerun_of": None,
+        "anew_after": 0,
+    }
+
+
+def _check_start(run: PlannedRun) -> None:
+    """Refuses to start a run at once that workers run, or whose inputs another run has yet to give."""
+    if run.spec.stage not in stages.BY_OWNER:
+        stages_of_owners = ", ".join(sorted(stages.BY_OWNER))
+        raise SpecInvalid(
+            f"run {run.name!r}: got lease_s, with which its owner starts a run; a run of {run.spec.stage!r} is started"
+            f" by a worker host (stages of owners: {stages_of_owners})"
+        )
+    if waits := [port for port, ref in run.inputs.items() if isinstance(ref, OutputRef)]:
+        raise SpecInvalid(
+            f"run {run.name!r}: got lease_s, but its input {', '.join(waits)} is another run's output; leave lease_s"
+            " out, and start it when it is ready"
+        )
 
 
 def _check_datasets(session: Session, planned: Sequence[PlannedRun]) -> None:
@@ -138,22 +264,22 @@ def _resolve(
     ref: InputRef,
     ids: Mapping[str, str],
     outputs: Mapping[str, Mapping[str, ArtifactKind]],
-) -> tuple[RunInputRow, ArtifactKind]:
-    """The row of one input, and the kind of the artifact behind it."""
+) -> tuple[dict[str, str | None], ArtifactKind]:
+    """The row of one input, without its run, and the kind of the artifact behind it."""
     if isinstance(ref, ArtifactRef):
         artifact = session.get(ArtifactTableRow, ref.artifact)
         if artifact is None:
             raise NotFound(f"run {run.name!r}, input {port!r}: there is no published artifact {ref.artifact!r}")
         kind: ArtifactKind = artifact.kind  # type: ignore[assignment]
-        return RunInputRow(port=port, artifact_key=artifact.key), kind
+        return _input(port, artifact_key=artifact.key), kind
     if ref.run in ids:
-        return RunInputRow(port=port, source_run_id=ids[ref.run], output=ref.output), outputs[ref.run][ref.output]
+        return _input(port, ids[ref.run], ref.output), outputs[ref.run][ref.output]
     return _from_existing(session, run, port, ref, ids)
 
 
 def _from_existing(
     session: Session, run: PlannedRun, port: str, ref: OutputRef, ids: Mapping[str, str]
-) -> tuple[RunInputRow, ArtifactKind]:
+) -> tuple[dict[str, str | None], ArtifactKind]:
     """The row of an input that a run outside the plan gives."""
     where = f"run {run.name!r}, input {port!r}"
     source = session.get(RunRow, ref.run)
@@ -168,7 +294,14 @@ def _from_existing(
     if source.state in ("failed", "cancelled"):
         raise IllegalMove(f"{where}: the run {ref.run} is {source.state} and will never give its {ref.output!r}")
     made = next((o.artifact_key for o in source.outputs if o.output == ref.output), None)
-    return RunInputRow(port=port, source_run_id=source.id, output=ref.output, artifact_key=made), kinds[ref.output]
+    return _input(port, source.id, ref.output, made), kinds[ref.output]
+
+
+def _input(
+    port: str, source_run_id: str | None = None, output: str | None = None, artifact_key: str | None = None
+) -> dict[str, str | None]:
+    """The columns of an input, without its run."""
+    return {"port": port, "source_run_id": source_run_id, "output": output, "artifact_key": artifact_key}
 
 
 def _label_set_of(session: Session, ref: InputRef) -> str | None:

@@ -203,7 +203,7 @@ class IdempotencyRow(Base):
 
 
 class AttemptRow(Base):
-    """One attempt at a run, under one fencing token."""
+    """One attempt at a run, under one fencing token: a host's, or (no host, but `lease_s`) the run's owner's."""
 
     __tablename__ = "attempts"
     __table_args__ = (Index("ix_attempts_state", "state", "lease_until"),)
@@ -212,13 +212,14 @@ class AttemptRow(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     number: Mapped[int]
     state: Mapped[str]
-    host_id: Mapped[str] = mapped_column(ForeignKey("hosts.id"))
+    host_id: Mapped[str | None] = mapped_column(ForeignKey("hosts.id"))
     pid: Mapped[int | None]
     lease_until: Mapped[datetime]
     claimed_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(Text)
     gpus: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    lease_s: Mapped[float | None]
 
 
 class EventRow(Base):

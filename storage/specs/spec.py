@@ -65,6 +65,8 @@ class StageSpec(Spec):
     external: ClassVar[bool] = False
     """True where an input lies outside the store (raw scenes, encoder weights): only a worker can compute the key."""
     uses_gpu: ClassVar[bool] = False
+    by_owner: ClassVar[bool] = False
+    """True where no worker runs it: whoever owns the run does, and reports over HTTP."""
 
     stage: str
 

@@ -266,6 +266,30 @@ class Report(StageSpec):
     )
 
 
+ParameterName = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=250)]
+ParameterText = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
+Parameter = bool | int | float | ParameterText | None
+
+
+class External(StageSpec):
+    """Anything that is trained outside: its owner starts it, logs its metrics and ends it over HTTP."""
+
+    external: ClassVar[bool] = True
+    by_owner: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes", required=False),
+        "text_embeddings": Port("text_embeddings", required=False),
+        "embeddings": Port("embeddings", required=False),
+        "labels": Port("labels", required=False),
+        "checkpoint": Port("checkpoint", required=False),
+    }
+
+    stage: Literal["external"] = "external"
+    parameters: Mapping[ParameterName, Parameter | tuple[Parameter, ...]] = Field(
+        {}, max_length=1000, description="Whatever the trainer was told, such as a learning rate; shown and compared."
+    )
+
+
 AnyStage = Annotated[
     Ingest
     | Inspect
@@ -278,7 +302,8 @@ AnyStage = Annotated[
     | ImportCheckpoint
     | Predict
     | Evaluate
-    | Report,
+    | Report
+    | External,
     Field(discriminator="stage"),
 ]
 """Any stage's spec, told apart by `stage`."""
@@ -287,10 +312,13 @@ STAGES: dict[str, type[StageSpec]] = {
     str(m.model_fields["stage"].default): m
     for m in (
         Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, ImportCheckpoint, Predict,
-        Evaluate, Report,
+        Evaluate, Report, External,
     )
 }  # fmt: skip
 """Stage name -> its spec, in the order of a scene's path."""
+
+BY_OWNER = frozenset(name for name, spec in STAGES.items() if spec.by_owner)
+"""Stages whose runs no worker host takes."""
 
 _ANY = TypeAdapter[StageSpec](AnyStage)
 

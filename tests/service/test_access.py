@@ -90,6 +90,23 @@ def test_a_reader_changes_nothing_and_only_admins_see_tokens_and_webhooks(lab: L
             assert lab.ask("admin", method, path).status_code != 403
 
 
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("start", {}),
+        ("beat", {}),
+        ("metrics", {"steps": [0], "columns": {"loss": [1.0]}}),
+        ("finish", {"state": "succeeded"}),
+    ],
+)
+def test_an_external_run_is_its_owners(lab: Lab, call: str, body: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {"spec": {"stage": "external"}, **({} if call == "start" else {"lease_s": 60})}
+    run = lab.ask("submitter", "POST", "/api/v1/runs", asked).json()["id"]
+    for who in ("reader", "other"):
+        assert lab.ask(who, "POST", f"/api/v1/runs/{run}/{call}", body).status_code == 403, who
+    assert lab.ask("submitter", "POST", f"/api/v1/runs/{run}/{call}", body).status_code == 200
+
+
 @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "bearer", "Token abc", ""])
 def test_what_is_no_bearer_token_is_none(lab: Lab, header: str) -> None:
     answer = lab.http.get("/api/v1/runs", headers={"Authorization": header})

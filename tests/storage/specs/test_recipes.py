@@ -18,7 +18,12 @@ OFFICES = Request("offices", "s3dis13", ("train", "test"), "demo")
 
 def test_the_method_runs_every_stage_but_inspection_import_and_the_supervised_one() -> None:
     runs = build("3dss-vlg", OFFICES)
-    assert {run.spec.stage for run in runs} == set(stages.STAGES) - {"inspect", "supervise", "import_checkpoint"}
+    assert {run.spec.stage for run in runs} == set(stages.STAGES) - {
+        "inspect",
+        "supervise",
+        "import_checkpoint",
+        "external",
+    }
 
 
 def test_no_run_of_the_method_but_evaluation_and_report_is_given_ground_truth() -> None:
