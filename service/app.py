@@ -28,6 +28,7 @@ from service.routes import (
     reruns,
     run_views,
     runs,
+    store_files,
     streams,
     tokens,
     trainers,
@@ -87,7 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.probes)
     acting = (reruns, removals, hosts, webhooks)
     for module in (
-        experiments, run_views, runs, trainers, *acting, streams, datasets, features, catalogue, tokens, health,
+        experiments, run_views, runs, trainers, *acting, streams, datasets, features, store_files, catalogue, tokens,
+        health,
     ):  # fmt: skip
         app.include_router(module.router, prefix=API)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

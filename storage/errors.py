@@ -21,6 +21,7 @@
     ├── StoreError                       what lies in the store cannot be used
     │   ├── StoreCorrupt                 a digest, checksum, shape or file is wrong
     │   ├── FormatTooNew                 written by a newer vlglab
+    │   ├── StoreUnwritable              its disk is full, or read only
     │   └── PointOrderMismatch           embeddings or labels belong to other points
     ├── DatabaseError                    the database cannot be used as it is
     │   └── WrongRevision                its tables are older or newer than this code
@@ -30,6 +31,8 @@
     │   └── LeaseLost                    another worker may hold it now: nothing may be written
     ├── TimeLimitReached                 a run took longer than its submitter allowed
     ├── TrainingFailed                   a loss that is not finite, an empty batch
+    ├── SourceRefused                    where an artifact is pulled from, this caller gets nothing
+    ├── SourceUnreachable                where an artifact is pulled from, nothing answers
     ├── ServiceUnreachable               (client) nothing answers there
     ├── WaitedTooLong (TimeoutError)     (client) what was waited for has not ended in time
     └── ExtraMissing (ImportError)       an optional library is not installed
@@ -193,6 +196,13 @@ class FormatTooNew(StoreError):
     status = 409
 
 
+class StoreUnwritable(StoreError):
+    """The store's disk takes no more: it is full, or read only."""
+
+    code = "store_unwritable"
+    status = 507
+
+
 class PointOrderMismatch(StoreError):
     """Embeddings or labels belong to another point cloud, or to the same points in another order."""
 
@@ -247,6 +257,20 @@ class TrainingFailed(VlglabError):
     """Training cannot go on: a loss that is not finite, a scene without a single target."""
 
     code = "training_failed"
+
+
+class SourceRefused(VlglabError):
+    """The place that an artifact is pulled from wants another token, or leads elsewhere."""
+
+    code = "source_refused"
+    status = 502
+
+
+class SourceUnreachable(VlglabError):
+    """Nothing answers at the place that an artifact is pulled from, or it breaks off again and again."""
+
+    code = "source_unreachable"
+    status = 502
 
 
 class ServiceUnreachable(VlglabError):

@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(3, ge=1, description="Attempts a run gets when its workers are lost.")
 
+    pull_hosts: list[str] = Field(
+        default_factory=list,
+        description="JSON list of hosts that artifacts may be pulled from: names, addresses, networks, as of"
+        " VLGLAB_WEBHOOK_HOSTS; empty allows none.",
+    )
+    pull_tokens: Path | None = Field(
+        None,
+        description="File of the tokens that sources are shown, on every worker's machine: a JSON object, HOST:PORT ->"
+        " token.",
+    )
+
     webhook_hosts: list[str] = Field(
         default_factory=lambda: ["*"],
         description='JSON list of hosts that webhooks may reach: names, addresses, networks. "*" in a name stands for'

@@ -31,6 +31,7 @@ from storage.errors import NotFound, PartGone, PointOrderMismatch, SpecInvalid, 
 from storage.specs import label_sets
 from storage.specs.parts import Split
 from storage.specs.spec import StageSpec
+from workers.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Machine:
     """Where anything may be kept that can be computed again, such as file digests."""
     weights: Path = Path("weights")
     """The folder of encoders' weights."""
+    sources: Sources = field(default_factory=Sources)
+    """Where artifacts may be pulled from."""
 
 
 class Reporter(Protocol):
@@ -259,6 +262,18 @@ class Context:
             parts=tuple(self._parts.get(output, ())),
             attributes=attributes,
         )
+        self._publish(output, manifest)
+        return manifest.key
+
+    def adopt(self, output: str, manifest: ArtifactManifest) -> None:
+        """Publishes an artifact that was made elsewhere, under its own key, as an output.
+
+        Raises:
+            PartGone, StoreCorrupt: as `publish`.
+        """
+        self._publish(output, manifest)
+
+    def _publish(self, output: str, manifest: ArtifactManifest) -> None:
         self.reporter.check()
         try:
             self.digests[output] = self.store.publish(manifest, token=self.token)
@@ -267,7 +282,6 @@ class Context:
                 raise PartGone(f"the artifact {manifest.key} misses a part that was deleted meanwhile") from error
             raise
         self.published[output] = manifest
-        return manifest.key
 
     def input_keys(self) -> dict[str, str]:
         """Input name -> artifact key, or content digest for what lies outside the store."""

@@ -42,6 +42,7 @@ from storage.settings import Settings
 from storage.specs import stages
 from workers.context import Context, Machine, RawDataset
 from workers.line import Line
+from workers.sources import Sources
 from workers.stages import table
 
 log = logging.getLogger("vlglab.run")
@@ -144,15 +145,22 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         token=line.token,
         inputs=_inputs(run, store),
         reporter=line,
-        machine=Machine(device, _threads(config), scratch, config.home_path / "cache", config.weights_path),
+        machine=Machine(
+            device,
+            _threads(config),
+            scratch,
+            config.home_path / "cache",
+            config.weights_path,
+            Sources(tuple(config.pull_hosts), config.pull_tokens),
+        ),
         dataset=_dataset(run, db),
     )
     context.external = stage.external_inputs(context)
     holder = leases.set_key(db, line.token, keys.artifact_key(spec, "", context.input_keys()))
     if holder is not None:
         raise RunStopped(f"{holder} is computing the same artifact; waiting for it")
-    outputs = {name: keys.artifact_key(spec, name, context.input_keys()) for name in spec.outputs}
-    if outputs.keys() and artifacts.exists(db, outputs.values()) == set(outputs.values()):
+    outputs = stage.output_keys(context)
+    if outputs and artifacts.exists(db, outputs.values()) == set(outputs.values()):
         line.flush()
         with _deleted_meanwhile():
             leases.succeed(db, line.token, outputs, cached=True)

@@ -25,8 +25,12 @@ Watch = Annotated[bool, typer.Option("--watch", help="Follow what was submitted 
 
 def submit_run(ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, as_json: Json = False) -> None:
     """Submits one run and prints its id: {"spec": {"stage": ...}, "inputs": {...}, "dataset": ...}."""
-    at = shell(ctx)
-    made = at.client.submit_run(schemas.RunRequest.model_validate(_read(file)), idempotency_key=once)
+    submit_one(shell(ctx), schemas.RunRequest.model_validate(_read(file)), once, watch=watch, as_json=as_json)
+
+
+def submit_one(at: Shell, request: schemas.RunRequest, once: str | None, *, watch: bool, as_json: bool) -> None:
+    """Submits one run, prints its id, and follows it where that is wanted; the exit status is then its."""
+    made = at.client.submit_run(request, idempotency_key=once)
     tell(at, made, "runs", watch=watch, as_json=as_json)
     if watch:
         raise typer.Exit(_watch(at, lambda: [at.client.run(made.id)], as_json))

@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller
-from service.dependencies import Anew, DryRun, IdempotencyKey, TheDatabase, again_or_plan, whole
+from service.dependencies import Anew, DryRun, IdempotencyKey, TheDatabase, TheSettings, again_or_plan, whole
 from service.routes import plans
 from service.routes import runs as run_routes
 from service.schemas import (
@@ -27,6 +27,7 @@ from storage.records import datasets, evaluations, experiments, runs
 from storage.records.database import Database
 from storage.records.experiments import Experiment as Record
 from storage.records.submissions import Submission
+from storage.settings import Settings
 from storage.specs.plans import PlannedRun
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], responses=problems.RESPONSES)
@@ -53,13 +54,14 @@ ExperimentBody = Annotated[
 def submit(
     body: ExperimentBody,
     db: TheDatabase,
+    settings: TheSettings,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     """Queues all its runs, or none: either a recipe on a dataset, or runs given one by one."""
     if dry_run:
-        return run_routes.plan_response(plans.foreseen(db, caller, _planned(db, body)))
+        return run_routes.plan_response(plans.foreseen(db, caller, _planned(db, settings, body)))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
         return whole(_detail(db, experiments.get(db, known)))
@@ -68,17 +70,17 @@ def submit(
         name, recipe, preset = body.name or f"{body.recipe} on {body.dataset}", body.recipe, body.preset
     else:
         name, recipe, preset = body.name, None, None
-    planned = _planned(db, body)
+    planned = _planned(db, settings, body)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
     made = experiments.create(db, name, recipe, preset, request, planned, submission)
     return whole(_detail(db, made), 201 if made.is_new else 200)
 
 
-def _planned(db: Database, body: ExperimentRequest | RunListRequest) -> list[PlannedRun]:
+def _planned(db: Database, settings: Settings, body: ExperimentRequest | RunListRequest) -> list[PlannedRun]:
     """The plan of an experiment."""
     if isinstance(body, ExperimentRequest):
         return plans.recipe_runs(body, datasets.get(db, body.dataset))
-    return plans.planned_runs(body.runs)
+    return plans.planned_runs(body.runs, settings)
 
 
 @router.get("", summary="List experiments")

@@ -24,17 +24,20 @@ from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.idempotency import Once
 from storage.records.submissions import Submission, Wishes
+from storage.settings import Settings
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
+from storage.targets import source_target
 
 
-def planned_runs(requests: Sequence[RunRequest]) -> list[PlannedRun]:
+def planned_runs(requests: Sequence[RunRequest], settings: Settings) -> list[PlannedRun]:
     """The plan of runs that were given one by one.
 
     Raises:
         SpecInvalid: a field, input or reference that is wrong.
         UnknownName: no such stage.
         UnknownClass: a class name that the text table does not know.
+        InvalidInput: a source that the settings do not allow.
     """
     planned = []
     for request in requests:
@@ -42,7 +45,7 @@ def planned_runs(requests: Sequence[RunRequest]) -> list[PlannedRun]:
         inputs = {port: _reference(source) for port, source in request.inputs.items()}
         planned.append(PlannedRun(request.name or spec.stage, spec, inputs, request.dataset))
     check_plan(planned)
-    check_class_names(planned)
+    check(planned, settings)
     return planned
 
 
@@ -118,6 +121,19 @@ def _wishes(all_of_them: Wished, one: Wished | None, *, takes_gpus: bool) -> Wis
     tags = (*all_of_them.tags, *(one.tags if one else ()))
     asked = one or all_of_them
     return Wishes(tags=tags, lease_s=asked.lease_s if isinstance(asked, RunRequest) else None, **said)
+
+
+def check(planned: Sequence[PlannedRun], settings: Settings) -> None:
+    """Checks what is known before anything runs: words, and where artifacts are pulled from.
+
+    Raises:
+        UnknownClass, SpecInvalid: as `check_class_names`.
+        InvalidInput: a source that the settings do not allow.
+    """
+    check_class_names(planned)
+    for run in planned:
+        if isinstance(run.spec, stages.Pull | stages.Repair):
+            source_target(run.spec.source, settings.pull_hosts)
 
 
 def check_class_names(planned: Sequence[PlannedRun]) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from service import problems
 from service.access import TheCaller
-from service.dependencies import IdempotencyKey, TheDatabase, again
+from service.dependencies import IdempotencyKey, TheDatabase, TheSettings, again
 from service.routes import plans
 from service.routes.runs import RunId
 from service.schemas import RerunRequest, Run
@@ -24,6 +24,7 @@ def rerun(
     body: RerunRequest,
     response: Response,
     db: TheDatabase,
+    settings: TheSettings,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> Run:
@@ -37,7 +38,7 @@ def rerun(
         return Run.model_validate(runs.get(db, known))
     old = runs.get(db, run_id)
     planned = reruns.planned_from(old, body.changes, body.name)
-    plans.check_class_names([planned])
+    plans.check([planned], settings)
     wishes = {planned.name: _wishes(reruns.wishes_of(old), body)}
     made, is_new = reruns.create(db, run_id, planned, Submission(caller.name, wishes, once))
     response.status_code = 201 if is_new else 200

@@ -58,17 +58,18 @@ StepBound = Annotated[
 def create_run(
     body: RunRequest,
     db: TheDatabase,
+    settings: TheSettings,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
     if dry_run:
-        return plan_response(plans.foreseen(db, caller, plans.planned_runs([body])))
+        return plan_response(plans.foreseen(db, caller, plans.planned_runs([body], settings)))
     once = plans.once(caller, body, idempotency_key)
     if once is not None and (known := once.made(db)) is not None:
         return whole(Run.model_validate(runs.get(db, known)))
-    planned = plans.planned_runs([body])
+    planned = plans.planned_runs([body], settings)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
     made, is_new = runs.create_one(db, planned[0], submission)
     return whole(Run.model_validate(made), 201 if is_new else 200)

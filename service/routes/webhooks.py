@@ -12,7 +12,7 @@ from service.access import TheCaller, only_admins
 from service.dependencies import Cursor, Limit, TheDatabase, TheSettings
 from service.schemas import Delivery, DeliveryPage, NewWebhook, Webhook, WebhookPage, WebhookRequest
 from service.webhooks import signing
-from service.webhooks.addresses import Allowed, target_of
+from service.webhooks.addresses import allowed, webhook_target
 from storage.records import deliveries, webhooks
 from storage.records.deliveries import DeliveryFilter, DeliveryState
 
@@ -29,7 +29,7 @@ def add_webhook(body: WebhookRequest, db: TheDatabase, settings: TheSettings, ca
 
     422: the address is none of http or https, or its host is none that VLGLAB_WEBHOOK_HOSTS allows.
     """
-    Allowed(settings.webhook_hosts).check_host(target_of(body.url))
+    allowed(settings.webhook_hosts).check_host(webhook_target(body.url))
     key, salt = signing.key_of(settings.webhook_key_path), signing.new_salt()
     made = webhooks.add(db, body.url, body.states, caller.name, salt, key.id)
     return NewWebhook(**_shown(made, key).model_dump(), secret=key.secret(salt))

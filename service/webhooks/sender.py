@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import socket
 import time
 from collections import Counter
 from functools import lru_cache
@@ -18,7 +16,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from service.webhooks import signing
-from service.webhooks.addresses import Address, Allowed, Target, target_of
+from service.webhooks.addresses import allowed, webhook_target
 from storage.errors import VlglabError
 from storage.records import deliveries
 from storage.records.database import Database
@@ -62,7 +60,7 @@ class Sender:
         """
         self._db = db
         self._settings = settings
-        self._allowed = Allowed(settings.webhook_hosts)
+        self._allowed = allowed(settings.webhook_hosts)
         self._flying: dict[asyncio.Task[None], str] = {}
         self._http: httpx.AsyncClient | None = None
 
@@ -143,11 +141,11 @@ class Sender:
             InvalidInput: the host is not allowed, or has an address that is not.
             OSError: its name is not known.
         """
-        target = target_of(due.url)
-        address = await self._look_up(target)
+        target = webhook_target(due.url)
+        address = await asyncio.to_thread(self._allowed.look_up, target)
         moment = int(time.time())
         headers = {
-            "Host": _authority(target),
+            "Host": target.authority,
             "Content-Type": "application/json",
             "User-Agent": f"vlglab/{_version()}",
             "webhook-id": due.id,
@@ -161,16 +159,6 @@ class Sender:
         )
         async with sending as answer:
             return int(answer.status_code)
-
-    async def _look_up(self, target: Target) -> Address:
-        """The first address of a host, after all that it has were checked."""
-        self._allowed.check_host(target)
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        for address in addresses:
-            self._allowed.check_address(target, address)
-        return addresses[0]
 
     def _client(self) -> httpx.AsyncClient:
         import httpx
@@ -186,12 +174,6 @@ class Sender:
         import httpx
 
         return OSError, ValueError, httpx.HTTPError, httpx.InvalidURL
-
-
-def _authority(target: Target) -> str:
-    """The header Host: the port is left out where it is the scheme's own."""
-    name = f"[{target.host}]" if ":" in target.host else target.host
-    return name if target.port == {"http": 80, "https": 443}[target.scheme] else f"{name}:{target.port}"
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,15 @@ from storage.artifacts.manifests import (
     digest,
     encode_artifact,
 )
-from storage.artifacts.store import Array, ArtifactManifest, Attributes, PartEntry, PartReader, PartWriter
+from storage.artifacts.store import (
+    Array,
+    ArtifactManifest,
+    Attributes,
+    PartEntry,
+    PartReader,
+    PartWriter,
+    StoredFile,
+)
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.spec import ArtifactKind
 
@@ -164,6 +172,18 @@ class MemoryStore:
         """The manifest of a published artifact, or None."""
         content = self._manifests.get(key)
         return None if content is None else decode_artifact(content, f"the manifest of the artifact {key}")
+
+    def manifest_file(self, key: str) -> bytes | None:
+        """The manifest of a published artifact, or None."""
+        return self._manifests.get(key)
+
+    def stored(self, key: str, name: str) -> StoredFile | None:
+        """A plain file of a published part; arrays and manifests lie in no file here."""
+        part = self._parts.get(key)
+        entry = None if part is None or part.manifest is None else part.manifest.files.get(name)
+        if part is None or entry is None or not name.startswith("files/"):
+            return None
+        return StoredFile(part.folder / name.removeprefix("files/"), entry.num_bytes, entry.blake3)
 
     def verify(self, key: str) -> Sequence[str]:
         """One sentence a file of the artifact's parts that was changed behind the store's back.

@@ -67,6 +67,16 @@ class ArtifactManifest:
         return tuple(part.scene for part in self.parts if part.scene != WHOLE)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the store, as it lies on a local disk."""
+
+    path: Path
+    num_bytes: int
+    digest: str
+    """BLAKE3 of what was published, 64 hexadecimal digits."""
+
+
 class PartReader(Protocol):
     """One published part, open for reading."""
 
@@ -158,6 +168,19 @@ class ArtifactStore(Protocol):
         Raises:
             FormatTooNew: it was written by a newer vlglab.
             StoreCorrupt: it cannot be read.
+        """
+
+    def manifest_file(self, key: str) -> bytes | None:
+        """The manifest of a published artifact as it lies there, or None; nothing of it is checked."""
+
+    def stored(self, key: str, name: str) -> StoredFile | None:
+        """A file of a published part: `manifest.json`, or one that this lists, by its path there.
+
+        Returns:
+            None where there is no such part or file, or it does not lie on a disk.
+
+        Raises:
+            FormatTooNew, StoreCorrupt: as `part`.
         """
 
     def verify(self, key: str) -> Sequence[str]:

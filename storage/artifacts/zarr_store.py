@@ -17,9 +17,9 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from storage.artifacts import admission, part_files
+from storage.artifacts import admission, copies, part_files
 from storage.artifacts.manifests import RECOMPUTE, decode_artifact, digest, encode_artifact
-from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter
+from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_reader import open_part
 from storage.artifacts.zarr_writer import ZarrPartWriter
 from storage.errors import NotFound, StoreCorrupt
@@ -86,6 +86,46 @@ class ZarrStore:
                 return None
             raise StoreCorrupt(f"the manifest of the artifact {key} cannot be read ({error}); {RECOMPUTE}") from error
         return decode_artifact(content, f"the manifest of the artifact {key}")
+
+    def manifest_file(self, key: str) -> bytes | None:
+        """The manifest of a published artifact as it lies there, or None; see `ArtifactStore.manifest_file`."""
+        if not admission.is_key(key):
+            return None
+        try:
+            return self.artifact_path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def stored(self, key: str, name: str) -> StoredFile | None:
+        """A file of a published part; see `ArtifactStore.stored`."""
+        path = self.part_path(key)
+        manifest = part_files.read_manifest(path) if admission.is_key(key) else None
+        if manifest is None:
+            return None
+        if name == part_files.MANIFEST:
+            with contextlib.suppress(FileNotFoundError):
+                content = (path / name).read_bytes()
+                return StoredFile(path / name, len(content), digest(content))
+            return None
+        entry = manifest.files.get(name)
+        return None if entry is None else StoredFile(path / name, entry.num_bytes, entry.blake3)
+
+    def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
+        """Publishes a part that was copied from another store, after checking all of it (`copies.check_part`).
+
+        Args:
+            folder: where the copy lies whole, on the disk of this store; it is moved away.
+            entry: the line of the artifact's manifest that names the part.
+            kind: the artifact's kind.
+            token: what it is staged under.
+
+        Raises:
+            StoreCorrupt: the copy is not what the line says, or no part of that kind; it stays where it is.
+        """
+        copies.check_part(folder, entry, kind)
+        with self._staged(entry.key, token) as staging:
+            folder.rename(staging)
+            _publish(staging, self.part_path(entry.key))
 
     def verify(self, key: str) -> Sequence[str]:
         """Checks every file of every part of an artifact; see `ArtifactStore.verify`.

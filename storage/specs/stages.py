@@ -266,6 +266,45 @@ class Report(StageSpec):
     )
 
 
+SourceUrl = Annotated[str, Field(pattern=r"^https?://[^\s@#?]+$", max_length=2000)]
+ArtifactKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,127}$")]
+Connections = Annotated[int, Field(ge=1, le=32)]
+
+
+class Pull(StageSpec):
+    """Copies an artifact from another vlglab service, or from a store that a web server serves, under its own key."""
+
+    external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {
+        "scenes": "scenes",
+        "text_embeddings": "text_embeddings",
+        "embeddings": "embeddings",
+        "labels": "labels",
+        "checkpoint": "checkpoint",
+    }
+
+    stage: Literal["pull"] = "pull"
+    source: SourceUrl = Field(
+        description="A service, such as http://lab.example.org:8765, or a folder that is a store."
+    )
+    artifact: ArtifactKey = Field(description="Its key there. The run gives one output, named as the artifact's kind.")
+    scenes: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=100_000, description="Only these scenes, as an artifact of another key."
+    )
+    connections: Connections = Field(4, description="Files that are fetched at once.")
+
+
+class Repair(StageSpec):
+    """Fetches files of a published artifact that are damaged or gone from a store that has them."""
+
+    external: ClassVar[bool] = True
+
+    stage: Literal["repair"] = "repair"
+    source: SourceUrl = Field(description="As of `pull`.")
+    artifact: ArtifactKey = Field(description="Its key, here and there.")
+    connections: Connections = Field(4, description="Files that are fetched at once.")
+
+
 ParameterName = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=250)]
 ParameterText = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
 Parameter = bool | int | float | ParameterText | None
@@ -303,6 +342,8 @@ AnyStage = Annotated[
     | Predict
     | Evaluate
     | Report
+    | Pull
+    | Repair
     | External,
     Field(discriminator="stage"),
 ]
@@ -312,7 +353,7 @@ STAGES: dict[str, type[StageSpec]] = {
     str(m.model_fields["stage"].default): m
     for m in (
         Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, ImportCheckpoint, Predict,
-        Evaluate, Report, External,
+        Evaluate, Report, Pull, Repair, External,
     )
 }  # fmt: skip
 """Stage name -> its spec, in the order of a scene's path."""

@@ -1,7 +1,7 @@
 """Stage name -> the module that runs it: the only list. A module is imported when its stage runs, not before.
 
 A stage module has `run(context)`, and, where its spec is `external`, `external_inputs(context)`: digests of what it
-reads from outside the store, computed without torch.
+reads from outside the store, computed without torch. One whose outputs have their keys already has `output_keys`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from storage import keys
 from storage.errors import UnknownName
 from workers.context import Context
 
@@ -26,15 +27,19 @@ MODULES: Mapping[str, str] = {
     "predict": "workers.stages.predict",
     "evaluate": "workers.stages.evaluate",
     "report": "workers.stages.report",
+    "pull": "workers.stages.pull",
+    "repair": "workers.stages.repair",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The two functions of a stage."""
+    """The functions of a stage."""
 
     run: Callable[[Context], None]
     external_inputs: Callable[[Context], Mapping[str, str]]
+    output_keys: Callable[[Context], Mapping[str, str]]
+    """Output -> the key that it will have."""
 
 
 def load(name: str) -> Stage:
@@ -46,7 +51,12 @@ def load(name: str) -> Stage:
     if name not in MODULES:
         raise UnknownName.among("stage", name, MODULES)
     module = importlib.import_module(MODULES[name])
-    return Stage(module.run, getattr(module, "external_inputs", _nothing))
+    named = getattr(module, "output_keys", _computed_keys)
+    return Stage(module.run, getattr(module, "external_inputs", _nothing), named)
+
+
+def _computed_keys(context: Context) -> Mapping[str, str]:
+    return {name: keys.artifact_key(context.spec, name, context.input_keys()) for name in context.spec.outputs}
 
 
 def _nothing(_context: Context) -> Mapping[str, str]:

@@ -16,12 +16,14 @@ from workers.learning.schedules import learning_rate
 OFFICES = Request("offices", "s3dis13", ("train", "test"), "demo")
 
 
-def test_the_method_runs_every_stage_but_inspection_import_and_the_supervised_one() -> None:
+def test_the_method_runs_every_stage_but_inspection_copies_and_the_supervised_one() -> None:
     runs = build("3dss-vlg", OFFICES)
     assert {run.spec.stage for run in runs} == set(stages.STAGES) - {
         "inspect",
         "supervise",
         "import_checkpoint",
+        "pull",
+        "repair",
         "external",
     }
 

@@ -1,4 +1,4 @@
-"""Which addresses a webhook may have: what is listed, and nothing private that is not."""
+"""Which hosts may be reached: what is listed, and nothing private that is not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ipaddress
 
 import pytest
 
-from service.webhooks.addresses import Allowed, target_of
+from storage import targets
 from storage.errors import InvalidInput
+from storage.targets import Allowed, Target
 
 PRIVATE = (
     "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
@@ -17,13 +18,21 @@ PRIVATE = (
 PUBLIC = ("8.8.8.8", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8")
 
 
+def made(patterns: list[str]) -> Allowed:
+    return Allowed(patterns, "VLGLAB_WEBHOOK_HOSTS", "a webhook")
+
+
+def target(url: str) -> Target:
+    return targets.target_of(url, "a webhook's", "https://hooks.example.org/vlglab")
+
+
 def allows(patterns: list[str], host: str, address: str) -> bool:
     """Whether a message to a host that has this address may be sent."""
     shown = f"[{host}]" if ":" in host else host
-    target = target_of(f"https://{shown}/x")
+    where = target(f"https://{shown}/x")
     try:
-        Allowed(patterns).check_host(target)
-        Allowed(patterns).check_address(target, ipaddress.ip_address(address))
+        made(patterns).check_host(where)
+        made(patterns).check_address(where, ipaddress.ip_address(address))
     except InvalidInput:
         return False
     return True
@@ -78,11 +87,11 @@ def test_patterns_allow_what_they_name(patterns: list[str], host: str, address: 
 )  # fmt: skip
 def test_what_is_no_plain_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"expected one like https://hooks\.example\.org") as caught:
-        target_of(url)
+        target(url)
     assert "u:p" not in caught.value.message
 
 
 @pytest.mark.parametrize("pattern", ["https://x.org", "x.org:80", "x.org/path", ""])
 def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
     with pytest.raises(InvalidInput, match="VLGLAB_WEBHOOK_HOSTS"):
-        Allowed([pattern])
+        made([pattern])

@@ -1,0 +1,51 @@
+"""`vlglab features pull` and `repair`: artifacts of another lab's store; the work is a run of this one's workers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.console import shell
+from service.cli.plan_files import submit_one
+from service.cli.scripting import Json
+from service.schemas import RunRequest
+
+Key = Annotated[str, typer.Argument(help="The artifact's key, as `vlglab features list` shows it.")]
+Connections = Annotated[int, typer.Option(min=1, max=32, help="Files that are fetched at once.")]
+Background = Annotated[bool, typer.Option("--no-watch", help="Return when it is submitted.")]
+
+
+def pull(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="URL", help="Another service, or a folder that is a store.")],
+    key: Key,
+    scene: Annotated[list[str] | None, typer.Option(help="Only this scene, or these; default all.")] = None,
+    connections: Connections = 4,
+    no_watch: Background = False,
+    as_json: Json = False,
+) -> None:
+    """Copies an artifact into this service's store, verified, under the key that it has there.
+
+    VLGLAB_PULL_HOSTS must allow the host. What is here already is not fetched; a run that was cut off goes on where it
+    was (`vlglab runs retry`). The output of the run is named as the artifact's kind.
+    """
+    spec: dict[str, Any] = {"stage": "pull", "source": source, "artifact": key, "connections": connections}
+    if scene:
+        spec["scenes"] = scene
+    request = RunRequest(name=f"pull-{key[:12]}", spec=spec)
+    submit_one(shell(ctx), request, None, watch=not no_watch, as_json=as_json)
+
+
+def repair(
+    ctx: typer.Context,
+    key: Key,
+    source: Annotated[str, typer.Option("--from", metavar="URL", help="A service or a folder that has it.")],
+    connections: Connections = 4,
+    no_watch: Background = False,
+    as_json: Json = False,
+) -> None:
+    """Fetches the files of an artifact that are damaged or gone; the rest stays as it is."""
+    spec = {"stage": "repair", "source": source, "artifact": key, "connections": connections}
+    request = RunRequest(name=f"repair-{key[:12]}", spec=spec)
+    submit_one(shell(ctx), request, None, watch=not no_watch, as_json=as_json)

@@ -1,0 +1,244 @@
+"""Copies of parts from a source into the store: several files at once, a part visible when all of it was checked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.artifacts import copies, part_files
+from storage.artifacts.manifests import FileEntry, PartManifest, decode_artifact, digest
+from storage.artifacts.store import ArtifactManifest, PartEntry
+from storage.artifacts.zarr_store import ZarrStore
+from storage.errors import SpecInvalid, StoreCorrupt, StoreUnwritable, naming_scene
+from storage.specs.spec import ArtifactKind
+from workers.context import Context
+from workers.sources import Meter, Source
+
+REPORT_S = 0.5
+"""Seconds between two words on how far a copy is."""
+
+
+def local_store(context: Context) -> ZarrStore:
+    """The store, where it lies on a disk.
+
+    Raises:
+        SpecInvalid: it does not.
+    """
+    if not isinstance(context.store, ZarrStore):
+        raise SpecInvalid(f"the stage {context.spec.stage!r} needs a store on a local disk (file://), this is another")
+    return context.store
+
+
+@dataclass(slots=True)
+class Copier:
+    """Fetches parts into a folder, then into the store."""
+
+    context: Context
+    source: Source
+    connections: int
+    folder: Path
+    """Where parts lie until they are whole; on the store's disk."""
+    meter: Meter = field(default_factory=Meter)
+    _began: float = field(default_factory=time.monotonic)
+    _done: int = 0
+    _parts: int = 0
+    _bytes: int = 0
+
+    def fetch(self, kind: ArtifactKind, parts: Sequence[PartEntry]) -> tuple[PartEntry, ...]:
+        """Brings all parts into the store; returns their lines there, in order.
+
+        A part that the store has already stays as it is, whatever the source has; where that differs, a note says so.
+
+        Raises:
+            NotFound, StoreCorrupt, StoreUnwritable, SourceRefused, SourceUnreachable: as `Source.fetch` and
+                `ZarrStore.adopt`.
+        """
+        store = local_store(self.context)
+        there = [store.entry(part.key) for part in parts]
+        missing = [part for part, known in zip(parts, there, strict=True) if known is None]
+        for part, known in zip(parts, there, strict=True):
+            if known is not None and known.digest != part.digest:
+                self.context.reporter.note(
+                    f"scene {part.scene or 'none'}: this store has made the part {part.key} itself, with other bytes"
+                    f" ({known.digest[:16]}, the source {part.digest[:16]}); it stays; `vlglab features diff` compares"
+                )
+        self._parts, self._bytes = len(missing), sum(part.num_bytes for part in missing)
+        with writable(self.folder), ThreadPoolExecutor(self.connections) as pool:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for fetched in self._in_turn(pool, kind, missing):
+                with naming_scene(fetched.scene):
+                    store.adopt(self.folder / fetched.key, fetched, kind=kind, token=self.context.token)
+                self._done += 1
+                self._report()
+        lines = [store.entry(part.key) for part in parts]
+        return tuple(line if line is not None else part for line, part in zip(lines, parts, strict=True))
+
+    def _in_turn(self, pool: ThreadPoolExecutor, kind: ArtifactKind, parts: Sequence[PartEntry]) -> Iterator[PartEntry]:
+        """The parts as they are whole; files of the next few are on their way meanwhile."""
+        waiting = list(reversed(parts))
+        flying: list[tuple[PartEntry, list[Future[None]]]] = []
+        try:
+            while waiting or flying:
+                while waiting and len(flying) < self.connections:
+                    part = waiting.pop()
+                    flying.append((part, self._begin(pool, kind, part)))
+                part, files = flying[0]
+                while wait(files, timeout=REPORT_S).not_done:
+                    self._report()
+                    self.context.check()
+                with naming_scene(part.scene):
+                    for file in files:
+                        file.result()
+                flying.pop(0)
+                yield part
+        finally:
+            for _, files in flying:
+                for file in files:
+                    file.cancel()
+
+    def _begin(self, pool: ThreadPoolExecutor, kind: ArtifactKind, part: PartEntry) -> list[Future[None]]:
+        """Asks for every file of a part that is not there from before."""
+        target = self.folder / part.key
+        target.mkdir(parents=True, exist_ok=True)
+        with naming_scene(part.scene):
+            content = self.source.part_manifest(part.key)
+            manifest = copies.part_manifest(content, part, kind, f"at {self.source.url}")
+        _clear_strangers(target, manifest)
+        (target / part_files.MANIFEST).write_bytes(content)
+        asked = []
+        for name, entry in sorted(manifest.files.items(), key=lambda item: -item[1].num_bytes):
+            if (target / name).exists():
+                self.meter.keep(entry.num_bytes)  # whole from before: it was renamed when its digest was right
+            else:
+                asked.append(pool.submit(self.source.fetch, part.key, name, entry, target / name, self.meter))
+        return asked
+
+    def _report(self) -> None:
+        """Says how far it is."""
+        rate = self.meter.came / max(1e-6, time.monotonic() - self._began)
+        self.context.reporter.progress(
+            unit="MB",
+            done=round(self.meter.here / 1e6, 1),
+            total=round(self._bytes / 1e6, 1),
+            eta_s=round(max(0, self._bytes - self.meter.here) / rate, 1) if rate else None,
+            message=f"{self._done} of {self._parts} parts, {rate / 1e6:.0f} MB/s",
+        )
+
+
+@dataclass(slots=True)
+class Mender:
+    """Replaces damaged files of a published artifact."""
+
+    context: Context
+    source: Source
+    folder: Path
+    """Where files lie until they are whole; on the store's disk."""
+    meter: Meter = field(default_factory=Meter)
+
+    def artifact(self, key: str, content: bytes) -> ArtifactManifest | None:
+        """The manifest of an artifact of this store; where it cannot be read, the source's takes its place.
+
+        Returns:
+            None where this store has no such artifact.
+
+        Raises:
+            StoreCorrupt: the source's is not the one that was published here.
+        """
+        store = local_store(self.context)
+        path = store.artifact_path(key)
+        if not path.parent.exists():
+            return None
+        try:
+            found = store.manifest(key)
+        except StoreCorrupt:
+            found = None
+        if found is not None:
+            return found
+        manifest = decode_artifact(content, f"the manifest of {key} at {self.source.url}")
+        if manifest.key != key:
+            raise StoreCorrupt(f"the manifest of {key} at {self.source.url} is that of {manifest.key}")
+        self._put(content, path)
+        return manifest
+
+    def parts(self, manifest: ArtifactManifest) -> int:
+        """Mends every part; returns how many files were replaced."""
+        store, mended = local_store(self.context), 0
+        for number, part in enumerate(manifest.parts, 1):
+            with naming_scene(part.scene):
+                mended += self._part(store.part_path(part.key), part, manifest.kind)
+            self.context.reporter.progress(unit="part", done=number, total=len(manifest.parts))
+            self.context.check()
+        return mended
+
+    def _part(self, path: Path, part: PartEntry, kind: ArtifactKind) -> int:
+        """Mends one part: its manifest first, then what this lists."""
+        mended = 0
+        lies = path / part_files.MANIFEST
+        if not lies.exists() or digest(lies.read_bytes()) != part.digest:
+            content = self.source.part_manifest(part.key)
+            copies.part_manifest(content, part, kind, f"at {self.source.url}")
+            self._put(content, lies)
+            mended += 1
+        manifest = copies.part_manifest(lies.read_bytes(), part, kind, "in this store")
+        for name, entry in manifest.files.items():
+            if not _is(path / name, entry):
+                with writable(path):
+                    got = self.folder / part.key / name
+                    self.source.fetch(part.key, name, entry, got, self.meter)
+                    (path / name).parent.mkdir(parents=True, exist_ok=True)
+                    got.replace(path / name)
+                mended += 1
+        return mended
+
+    def _put(self, content: bytes, path: Path) -> None:
+        """Writes a small file by a rename."""
+        with writable(path.parent):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self.folder / f"{path.parent.name}.json"
+            beside.write_bytes(content)
+            beside.replace(path)
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Names the disk where it takes no more.
+
+    Raises:
+        StoreUnwritable: it is full, or read only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise StoreUnwritable(
+            f"the disk of the store takes no more ({os.strerror(error.errno)}, {folder}); nothing half is published and"
+            " what has come is kept: make room (`vlglab features usage`, `vlglab features gc`), then retry the run"
+        ) from error
+
+
+def _is(file: Path, entry: FileEntry) -> bool:
+    """Whether a file is what was published."""
+    try:
+        return file.stat().st_size == entry.num_bytes and part_files.digest_file(file) == entry.blake3
+    except OSError:
+        return False
+
+
+def _clear_strangers(folder: Path, manifest: PartManifest) -> None:
+    """Removes what lies in a copy and is none of its files: its source may have had other ones before."""
+    known = {*manifest.files, *(f"{name}.partial" for name in manifest.files), part_files.MANIFEST}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                shutil.rmtree(path)
+        elif path.relative_to(folder).as_posix() not in known:
+            path.unlink()
