@@ -26,6 +26,7 @@ from storage.records.idempotency import Once
 from storage.records.submissions import Submission, Wishes
 from storage.settings import Settings
 from storage.specs import presets, recipes, stages
+from storage.specs.outside import Pull, Repair
 from storage.specs.plans import ArtifactRef, InputRef, OutputRef, PlannedRun, check_plan
 from storage.targets import source_target
 
@@ -132,7 +133,7 @@ def check(planned: Sequence[PlannedRun], settings: Settings) -> None:
     """
     check_class_names(planned)
     for run in planned:
-        if isinstance(run.spec, stages.Pull | stages.Repair):
+        if isinstance(run.spec, Pull | Repair):
             source_target(run.spec.source, settings.pull_hosts)
 
 

@@ -38,7 +38,15 @@ ELSEWHERE = {
 }
 """Commands that need more than examples for an answer -> where their JSON is tested."""
 
-GIVEN = {"role": "reader", "kind": "synthrooms", "number": "1", "splits": "test"}
+GIVEN = {
+    "role": "reader",
+    "kind": "synthrooms",
+    "number": "1",
+    "step": "1",
+    "splits": "test",
+    "state": "failed",
+    "values": "loss=1",
+}
 """Values of parameters for which a word of no meaning will not do."""
 
 FILES = {"runs submit": {"spec": {"stage": "embed_labels"}}, "experiments submit-plan": examples.RUN_LIST_REQUEST}
@@ -99,7 +107,8 @@ class Examples:
             known = request.url.params["cursor"] != "0"
             return httpx.Response(200, json={"items": [] if known else [examples.EVENT], "next": "99"})
         if kind == "application/json":
-            usual = content["schema"].get("anyOf", [content["schema"]])[0]  # whole runs, not chosen fields of them
+            kinds = content["schema"].get("anyOf", [content["schema"]])
+            usual = kinds["buckets" in request.url.params]  # whole runs, not chosen fields of them
             return httpx.Response(int(status), json=ended(self._example(usual)))
         if kind == "text/event-stream":
             return httpx.Response(200, text=f"{content['example']}id: 99\nevent: end\ndata: {{}}\n\n")

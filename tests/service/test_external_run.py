@@ -43,9 +43,7 @@ def test_metrics_go_in_batches_and_the_end_after_them() -> None:
         "name": "mine",
         "spec": {"stage": "external", "parameters": {"rate": 0.1}},
         "tags": ["a"],
-        "priority": 0,
         "notes": "",
-        "inputs": {},
         "lease_s": 600,
     }
     assert "Idempotency-Key" in api.requests[0].headers

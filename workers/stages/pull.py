@@ -15,7 +15,7 @@ from storage import keys
 from storage.artifacts.manifests import decode_artifact
 from storage.artifacts.store import ArtifactManifest, PartEntry, scene_of
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
-from storage.specs.stages import Pull
+from storage.specs.outside import Pull
 from workers.context import Context
 from workers.copying import Copier, local_store
 from workers.sources import Source

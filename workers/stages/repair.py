@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from storage.errors import NotFound
-from storage.specs.stages import Repair
+from storage.specs.outside import Repair
 from workers.context import Context
 from workers.copying import Mender, local_store
 from workers.sources import Source

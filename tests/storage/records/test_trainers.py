@@ -16,11 +16,12 @@ from storage.records.runs import Run
 from storage.records.submissions import Submission, Wishes
 from storage.records.tables import AttemptRow
 from storage.specs import stages
+from storage.specs.outside import External
 from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures.waiting import wait_until
 
 NewRun = Callable[..., Run]
-EXTERNAL = stages.External(parameters={"learning_rate": 0.1, "layers": (1, 2), "name": "x", "flag": True})
+EXTERNAL = External(parameters={"learning_rate": 0.1, "layers": (1, 2), "name": "x", "flag": True})
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ def minimal(stage: str) -> dict[str, object]:
     fields: dict[str, object] = {"stage": stage}
     if stage in ("ingest", "inspect", "embed_labels"):
         fields["label_set"] = "s3dis13"
+    if stage in ("pull", "repair"):
+        fields |= {"source": "http://lab.example.org:8765", "artifact": "0a" * 16}
     return fields
 
 

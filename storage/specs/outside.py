@@ -1,0 +1,72 @@
+"""Specs of stages that reach beyond this lab: artifacts that come from another store, runs that their owners run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from storage.specs.spec import ArtifactKind, Port, StageSpec
+
+SourceUrl = Annotated[str, Field(pattern=r"^https?://[^\s@#?]+$", max_length=2000)]
+ArtifactKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,127}$")]
+Connections = Annotated[int, Field(ge=1, le=32)]
+
+
+class Pull(StageSpec):
+    """Copies an artifact from another vlglab service, or from a store that a web server serves, under its own key."""
+
+    external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {
+        "scenes": "scenes",
+        "text_embeddings": "text_embeddings",
+        "embeddings": "embeddings",
+        "labels": "labels",
+        "checkpoint": "checkpoint",
+    }
+
+    stage: Literal["pull"] = "pull"
+    source: SourceUrl = Field(
+        description="A service, such as http://lab.example.org:8765, or a folder that is a store."
+    )
+    artifact: ArtifactKey = Field(description="Its key there. The run gives one output, named as the artifact's kind.")
+    scenes: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=100_000, description="Only these scenes, as an artifact of another key."
+    )
+    connections: Connections = Field(4, description="Files that are fetched at once.")
+
+
+class Repair(StageSpec):
+    """Fetches files of a published artifact that are damaged or gone from a store that has them."""
+
+    external: ClassVar[bool] = True
+
+    stage: Literal["repair"] = "repair"
+    source: SourceUrl = Field(description="As of `pull`.")
+    artifact: ArtifactKey = Field(description="Its key, here and there.")
+    connections: Connections = Field(4, description="Files that are fetched at once.")
+
+
+ParameterName = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=250)]
+ParameterText = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
+Parameter = bool | int | float | ParameterText | None
+
+
+class External(StageSpec):
+    """Anything that is trained outside: its owner starts it, logs its metrics and ends it over HTTP."""
+
+    external: ClassVar[bool] = True
+    by_owner: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "scenes": Port("scenes", required=False),
+        "text_embeddings": Port("text_embeddings", required=False),
+        "embeddings": Port("embeddings", required=False),
+        "labels": Port("labels", required=False),
+        "checkpoint": Port("checkpoint", required=False),
+    }
+
+    stage: Literal["external"] = "external"
+    parameters: Mapping[ParameterName, Parameter | tuple[Parameter, ...]] = Field(
+        {}, max_length=1000, description="Whatever the trainer was told, such as a learning rate; shown and compared."
+    )
