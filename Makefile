@@ -11,6 +11,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 MLFLOW := mlflow==3.17.2
+COMPILE := $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled" # the loops of a convolution: once, not in the first run
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
 .PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale mini-encoder minkowski clean help
@@ -94,6 +95,7 @@ help: ## This list
 
 .venv/.for-demo: .venv/.made pyproject.toml constraints.txt
 	$(INSTALL) -e .
+	-@$(COMPILE)
 	@touch $@
 
 .venv/.for-all: .venv/.for-tests ## TensorFlow's CPU build stands in for the extra `openseg`: the same module, half the download
@@ -102,4 +104,5 @@ help: ## This list
 
 .venv/.for-tests: .venv/.made pyproject.toml constraints.txt
 	$(INSTALL) -e ".[test]"
+	-@$(COMPILE)
 	@touch $@ .venv/.for-demo
