@@ -65,7 +65,7 @@ def artifact_key(spec: StageSpec, output: str, inputs: Mapping[str, str]) -> str
             "stage": spec.stage,
             "output": output,
             "algorithm": spec.algorithm,
-            "spec": spec.model_dump(mode="json"),
+            "spec": spec.keyed(),
             "inputs": dict(inputs),
         }
     )
@@ -76,7 +76,7 @@ def scene_key(spec: StageSpec, output: str, scene_inputs: Mapping[str, str]) -> 
 
     Fields that only choose among scenes (`StageSpec.scene_choosing`) do not enter it.
     """
-    fields = {k: v for k, v in spec.model_dump(mode="json").items() if k not in spec.scene_choosing}
+    fields = {k: v for k, v in spec.keyed().items() if k not in spec.scene_choosing}
     return digest(
         {
             "scene_of": spec.stage,

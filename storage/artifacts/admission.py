@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from storage.artifacts.kinds import KINDS, ArrayLayout
-from storage.artifacts.store import WHOLE, Array, ArtifactManifest, ArtifactStore
+from storage.artifacts.manifests import ArrayEntry
+from storage.artifacts.scaled import SCALE_BLOCK
+from storage.artifacts.store import FORMAT_VERSION, PLAIN_VERSION, WHOLE, Array, ArtifactManifest, ArtifactStore
 from storage.errors import InvalidInput, SpecInvalid, StoreCorrupt, UnknownName
 from storage.specs.spec import ArtifactKind
 
@@ -77,14 +79,15 @@ def check_values(kind: ArtifactKind, scene: str, name: str, values: Array) -> Ar
     if name not in arrays:
         raise SpecInvalid(f"got the array {name!r} for {of}, which holds: {', '.join(arrays) or 'no array'}")
     layout = arrays[name]
-    if values.dtype.newbyteorder("<") != np.dtype(layout.dtype).newbyteorder("<"):
-        raise SpecInvalid(f"the array {name!r} of {of} is {layout.dtype}, got {values.dtype}; convert it first")
+    if values.dtype.name not in layout.dtypes:
+        expected = " or ".join(layout.dtypes)
+        raise SpecInvalid(f"the array {name!r} of {of} is {expected}, got {values.dtype}; convert it first")
     if values.ndim != len(layout.dims):
         raise SpecInvalid(f"the array {name!r} of {of} has the dims {layout.dims}, got the shape {values.shape}")
     row = first_not_finite(values)
     if row is not None:
         raise StoreCorrupt(
-            f"row {row} of the array {name!r} of {of} holds a value that is not finite in {layout.dtype}; "
+            f"row {row} of the array {name!r} of {of} holds a value that is not finite in {values.dtype}; "
             "nothing is published: find the frame or the scene that it comes from",
             scene=scene or None,
         )
@@ -104,32 +107,40 @@ def first_not_finite(values: Array) -> int | None:
 
 
 def check_complete(
-    kind: ArtifactKind, scene: str, shapes: Mapping[str, tuple[int, ...]], files: Collection[str], num_points: object
+    kind: ArtifactKind, scene: str, arrays: Mapping[str, ArrayEntry], files: Collection[str], num_points: object
 ) -> None:
     """Checks that a part misses nothing and that its arrays agree on the length of each dim that they share.
 
     Args:
         kind: the part's kind.
         scene: its scene id, for messages.
-        shapes: array name -> shape.
+        arrays: array name -> shape and dtype.
         files: names of its plain files.
         num_points: its attribute `num_points`, None where it has none.
 
     Raises:
-        StoreCorrupt: an array or the files are missing, or two lengths differ.
+        StoreCorrupt: an array, its scales or the files are missing, or two lengths differ.
     """
     layout = KINDS[kind]
     of = f"the part of kind {kind} (scene {scene or 'none'})"
-    missing = [name for name, array in layout.arrays.items() if array.required and name not in shapes]
+    missing = [name for name, array in layout.arrays.items() if array.required and name not in arrays]
+    missing += [by for name, by in _scaled(kind) if _is_int8(arrays, name) and by not in arrays]
     if missing:
         raise StoreCorrupt(f"{of} misses the array {', '.join(missing)}; nothing is published", scene=scene or None)
     if layout.files and not layout.arrays and not files:
         raise StoreCorrupt(f"{of} holds no file; nothing is published", scene=scene or None)
+    for name, by in _scaled(kind):
+        if by in arrays and not _is_int8(arrays, name):
+            fault = f"{of} holds {by}, but its {name} are not int8; nothing is published"
+            raise StoreCorrupt(fault, scene=scene or None)
+        if by in arrays and arrays[by].shape[1] != (blocks := -(-arrays[name].shape[1] // SCALE_BLOCK)):
+            got = f"{arrays[by].shape[1]} {by} a row, expected {blocks}: one for each {SCALE_BLOCK} columns"
+            raise StoreCorrupt(f"{of} holds {got}; nothing is published", scene=scene or None)
     lengths: dict[str, tuple[int, str]] = {}
     if num_points is not None:
         lengths["point"] = (num_points if isinstance(num_points, int) else -1, "the attribute num_points")
-    for name, shape in shapes.items():
-        for dim, length in zip(layout.arrays[name].dims, shape, strict=True):
+    for name, entry in arrays.items():
+        for dim, length in zip(layout.arrays[name].dims, entry.shape, strict=True):
             known, source = lengths.setdefault(dim, (length, f"the array {name}"))
             if known != length and dim not in ("row", "column"):
                 raise StoreCorrupt(
@@ -137,6 +148,20 @@ def check_complete(
                     "nothing is published",
                     scene=scene or None,
                 )
+
+
+def version_needed(kind: ArtifactKind, arrays: Mapping[str, ArrayEntry]) -> int:
+    """The oldest version of the format that a part with these arrays can be read by."""
+    return FORMAT_VERSION if any(by in arrays for _, by in _scaled(kind)) else PLAIN_VERSION
+
+
+def _scaled(kind: ArtifactKind) -> list[tuple[str, str]]:
+    """Arrays that may be scaled, each with the name of its scales."""
+    return [(name, array.scaled_by) for name, array in KINDS[kind].arrays.items() if array.scaled_by]
+
+
+def _is_int8(arrays: Mapping[str, ArrayEntry], name: str) -> bool:
+    return name in arrays and arrays[name].dtype == "int8"
 
 
 def check_parts(store: ArtifactStore, manifest: ArtifactManifest) -> None:

@@ -19,6 +19,15 @@ class ArrayLayout:
     dtype: str
     unit: str = ""
     required: bool = True
+    others: tuple[str, ...] = ()
+    """Dtypes that it may have instead of `dtype`."""
+    scaled_by: str = ""
+    """The array of scales that is there where the values are int8, and only there (`scaled`)."""
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Every dtype that it may have."""
+        return (self.dtype, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +55,12 @@ KINDS: Mapping[ArtifactKind, KindLayout] = {
     "embeddings": KindLayout(
         True,
         {
-            "embeddings": ArrayLayout(("covered_point", "dimension"), "float16"),
+            "embeddings": ArrayLayout(
+                ("covered_point", "dimension"), "float16", others=("float32", "int8"), scaled_by="scales"
+            ),
             "point_index": ArrayLayout(("covered_point",), "int64"),
             "views": ArrayLayout(("point",), "uint16"),
+            "scales": ArrayLayout(("covered_point", "block"), "float16", required=False),
         },
     ),
     "labels": KindLayout(

@@ -12,7 +12,7 @@ from typing import Any
 
 import blake3
 
-from storage.artifacts.store import FORMAT_VERSION, ArtifactManifest, Attributes, PartEntry
+from storage.artifacts.store import FORMAT_VERSION, PLAIN_VERSION, ArtifactManifest, Attributes, PartEntry
 from storage.errors import FormatTooNew, StoreCorrupt
 from storage.keys import canonical_json
 from storage.specs.spec import ArtifactKind
@@ -51,7 +51,7 @@ class PartManifest:
     """Path relative to the part, with forward slashes -> digest and size; every file but the manifest itself."""
     attributes: Attributes = field(default_factory=dict)
     """Those of SUMMARY that the part has; all of them lie in the group."""
-    format_version: int = FORMAT_VERSION
+    format_version: int = PLAIN_VERSION
 
     @property
     def num_bytes(self) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.artifacts import admission
+from storage.artifacts import admission, scaled
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import (
     SUMMARY,
@@ -55,10 +55,10 @@ class _MemoryPart:
 
     def write(self, name: str, values: Array) -> None:
         """Keeps a read-only copy of one array; see `PartWriter.write`."""
-        layout = admission.check_values(self.kind, self.scene, name, values)
+        admission.check_values(self.kind, self.scene, name, values)
         if name in self.arrays:
             raise SpecInvalid(f"the array {name!r} of scene {self.scene!r} was written before; write it once")
-        copy = np.array(values, dtype=np.dtype(layout.dtype), order="C")
+        copy = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
         copy.setflags(write=False)
         self.arrays[name] = copy
 
@@ -77,11 +77,14 @@ class _MemoryPart:
         return tuple(sorted(self.arrays))
 
     def array(self, name: str) -> Array:
-        """A copy of one array.
+        """A copy of one array, decoded where it is scaled.
 
         Raises:
             NotFound: the part has no such array.
         """
+        by = KINDS[self.kind].arrays[name].scaled_by if name in self.arrays else ""
+        if by in self.arrays:
+            return scaled.decode(self.arrays[name], self.arrays[by])
         if name not in self.arrays:
             raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no array {name!r}; {self.names()}")
         return self.arrays[name].copy()
@@ -104,13 +107,15 @@ class _MemoryPart:
         """The manifest of what is there now."""
         contents = {f"files/{name}": (self.folder / name).read_bytes() for name in self.files()}
         contents |= {name: values.tobytes() for name, values in self.arrays.items()}
+        arrays = {n: ArrayEntry(tuple(a.shape), a.dtype.name) for n, a in self.arrays.items()}
         return PartManifest(
             key=self.key,
             kind=self.kind,
             scene=self.scene,
-            arrays={n: ArrayEntry(tuple(a.shape), a.dtype.name) for n, a in self.arrays.items()},
+            arrays=arrays,
             files={n: FileEntry(digest(content), len(content)) for n, content in contents.items()},
             attributes={n: self.attributes[n] for n in SUMMARY if n in self.attributes},
+            format_version=admission.version_needed(self.kind, arrays),
         )
 
 
@@ -138,9 +143,9 @@ class MemoryStore:
             self._staging[part.folder] = token
         try:
             yield part
-            shapes = {name: values.shape for name, values in part.arrays.items()}
-            admission.check_complete(kind, scene, shapes, part.files(), part.attributes.get("num_points"))
             part.manifest = part.describe()
+            num_points = part.attributes.get("num_points")
+            admission.check_complete(kind, scene, part.manifest.arrays, part.files(), num_points)
             with self._lock:
                 if part.folder not in self._staging:
                     raise StoreCorrupt(f"the part {key} was swept before it was published; its token is not valid")

@@ -7,6 +7,7 @@ Knows one directory and no array library; where it lies, and when it becomes vis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import blake3
@@ -37,13 +38,19 @@ def read_manifest(path: Path) -> PartManifest | None:
     return decode_part(content, f"{MANIFEST} of the part {path.name}")
 
 
-def digest_files(path: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file under `path` but the manifest, as they lie on disk, by relative path."""
-    return {
-        file.relative_to(path).as_posix(): FileEntry(digest_file(file), file.stat().st_size)
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file != path / MANIFEST
-    }
+def digest_files(path: Path, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    """Digest and size of every file under `path` but the manifest, by relative path.
+
+    Args:
+        path: the part's directory.
+        known: entries of files that were hashed as they were written, and read back; the others are hashed here.
+    """
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return {name: known.get(name) or _entry(path / name) for name in names if name != MANIFEST}
+
+
+def _entry(file: Path) -> FileEntry:
+    return FileEntry(digest_file(file), file.stat().st_size)
 
 
 def digest_file(file: Path) -> str:

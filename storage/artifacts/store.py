@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 
 from storage.specs.spec import ArtifactKind
 
-FORMAT_VERSION = 1
-"""Version of the layout on disk; a reader refuses a newer one (`FormatTooNew`)."""
+FORMAT_VERSION = 2
+"""Newest version of the layout on disk that is read; a newer one is refused (`FormatTooNew`)."""
+
+PLAIN_VERSION = 1
+"""The version of what older readers read too: everything but scaled arrays (docs/format.md)."""
 
 WHOLE = ""
 """The scene id of the single part of an artifact that is not scene-wise."""
@@ -59,7 +62,7 @@ class ArtifactManifest:
     """Input name -> artifact key or content digest."""
     parts: tuple[PartEntry, ...]
     attributes: Attributes = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    format_version: int = PLAIN_VERSION
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ class PartReader(Protocol):
         """Names of its arrays, sorted."""
 
     def array(self, name: str) -> Array:
-        """One array, read whole.
+        """One array, read whole; one that is stored as int8 is decoded by its scales, to float16.
 
         Raises:
             NotFound: the part has no such array.

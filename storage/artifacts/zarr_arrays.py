@@ -1,6 +1,6 @@
-"""Arrays as Zarr v3: chunk sizes, codecs, writing and reading. The only module that knows the zarr library.
+"""Arrays as Zarr v3: chunk sizes, codecs and metadata. The only module that knows the zarr library.
 
-zarr is imported where it is used: who only reads manifests and attributes (the service) starts without it.
+zarr is imported where it is used: who only reads starts without it.
 """
 
 from __future__ import annotations
@@ -12,36 +12,47 @@ from typing import Any
 
 import numpy as np
 
+from storage.artifacts.chunk_writer import write_chunks
 from storage.artifacts.kinds import KINDS, ArrayLayout
-from storage.artifacts.store import Array, as_little_endian
+from storage.artifacts.manifests import FileEntry
+from storage.artifacts.mapped import MappedArray
+from storage.artifacts.store import Array
 from storage.specs.spec import ArtifactKind
 
 MAX_FILES = 24
 """Files of a scene's part at most, zarr.json files and the manifest included."""
 
 CHUNK_ROWS = 8_192
-"""Rows of a chunk of a long array."""
+"""Rows that a chunk of a long array has about."""
 
 SMALL_BYTES = 4 * 2**20
-"""An array of up to so many bytes is one chunk."""
+"""An array is cut into no more chunks than it has pieces of so many bytes."""
+
+_FILES_OF_OTHERS = 2
+"""Files of each array of a kind but the first."""
 
 FAULTS = (ValueError, TypeError, KeyError, OSError, RuntimeError, NotImplementedError)
-"""What zarr raises on damaged metadata or chunks; a failed crc32c is a ValueError."""
+"""What damaged metadata or chunks raise; a failed crc32c is a ValueError."""
 
 
-def file_budget(kind: ArtifactKind) -> int:
-    """Chunk or shard files that one array of this kind may take, so that a part keeps to MAX_FILES.
+def file_budget(kind: ArtifactKind, name: str) -> int:
+    """Chunk or shard files that an array of this kind may take, so that a part keeps to MAX_FILES.
+
+    The first array of a kind, its largest, takes what the others leave.
 
     Examples:
-        >>> file_budget("embeddings")
-        6
+        >>> file_budget("embeddings", "embeddings"), file_budget("embeddings", "views")
+        (12, 2)
     """
-    arrays = max(1, len(KINDS[kind].arrays))
-    return (MAX_FILES - 2 - arrays) // arrays
+    first, *others = KINDS[kind].arrays
+    return _FILES_OF_OTHERS if name != first else MAX_FILES - 2 - 1 - len(others) * (1 + _FILES_OF_OTHERS)
 
 
 def grid(shape: tuple[int, ...], itemsize: int, budget: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Chunk shape and shard shape (None: not sharded) of an array; only rows are ever split.
+    """Chunk shape and shard shape (None: not sharded) of an array; only rows are ever split, into equal chunks.
+
+    A chunk has about CHUNK_ROWS rows, more where these are small. Where that makes more files than the budget, chunks
+    grow to at most twice as many rows, and beyond that, several lie in one shard: zarr reads shards at half the rate.
 
     Args:
         shape: the array's shape.
@@ -49,19 +60,23 @@ def grid(shape: tuple[int, ...], itemsize: int, budget: int) -> tuple[tuple[int,
         budget: files that it may take.
 
     Examples:
-        >>> grid((30_000, 384), 2, 6)
-        ((8192, 384), None)
-        >>> grid((560_000, 384), 2, 6)
-        ((8192, 384), (98304, 384))
+        >>> grid((30_000, 384), 2, 12)
+        ((7500, 384), None)
+        >>> grid((150_000, 768), 2, 12)
+        ((12500, 768), None)
+        >>> grid((560_000, 768), 2, 12)
+        ((8116, 768), (48696, 768))
     """
     rest = tuple(max(1, length) for length in shape[1:])
     rows = max(1, shape[0])
-    if rows <= CHUNK_ROWS or rows * itemsize * int(np.prod(rest, dtype=np.int64)) <= SMALL_BYTES:
-        return (rows, *rest), None
-    chunks = -(-rows // CHUNK_ROWS)
+    row_bytes = itemsize * int(np.prod(rest, dtype=np.int64))
+    chunks = min(-(-rows // CHUNK_ROWS), -(-rows * row_bytes // SMALL_BYTES))
+    if budget < chunks <= 2 * budget:
+        chunks = budget
+    chunk_rows = -(-rows // chunks)
     if chunks <= budget:
-        return (CHUNK_ROWS, *rest), None
-    return (CHUNK_ROWS, *rest), (CHUNK_ROWS * -(-chunks // budget), *rest)
+        return (chunk_rows, *rest), None
+    return (chunk_rows, *rest), (chunk_rows * -(-chunks // budget), *rest)
 
 
 def create_group(path: Path) -> None:
@@ -98,20 +113,24 @@ def read_attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def write_array(path: Path, name: str, values: Array, layout: ArrayLayout, budget: int) -> None:
+def write_array(path: Path, name: str, values: Array, layout: ArrayLayout, budget: int) -> dict[str, FileEntry]:
     """Writes one array into the group at `path`: raw little-endian bytes with a crc32c a chunk.
 
-    Embeddings look random: zstd takes about a tenth off and costs most of the time (`benchmarks/store.py`).
-    Empty chunks are written too, so that a missing file is always a fault.
+    The zarr library writes its zarr.json, `chunk_writer` its chunks. Embeddings look random: compression takes a tenth
+    off and costs most of the time (docs/decisions/0013). Empty chunks are written too, so that a missing file is always
+    a fault.
+
+    Returns:
+        Path relative to the group -> digest and size of each file with chunks.
     """
     import zarr
     from zarr.codecs import BytesCodec, Crc32cCodec
 
     chunks, shards = grid(values.shape, values.dtype.itemsize, budget)
-    array = zarr.open_group(path, mode="r+", zarr_format=3).create_array(
+    zarr.open_group(path, mode="r+", zarr_format=3).create_array(
         name,
         shape=values.shape,
-        dtype=np.dtype(layout.dtype),
+        dtype=values.dtype.newbyteorder("<"),
         chunks=chunks,
         shards=shards,
         serializer=BytesCodec(endian="little"),
@@ -119,40 +138,15 @@ def write_array(path: Path, name: str, values: Array, layout: ArrayLayout, budge
         compressors=[Crc32cCodec()],
         dimension_names=layout.dims,
         attributes={"unit": layout.unit} if layout.unit else {},
-        config={"write_empty_chunks": True},
     )
-    step = (shards or chunks)[0]
-    for start in range(0, len(values) if values.size else 0, step):  # one file at a time: no second copy of the whole
-        array[start : start + step] = as_little_endian(values[start : start + step])
-
-
-def read_array(path: Path, name: str) -> Array:
-    """The array `name` of the group at `path`, whole.
-
-    Raises:
-        One of FAULTS: the metadata or a chunk is damaged.
-    """
-    import zarr
-
-    array = zarr.open_array(path / name, mode="r", zarr_format=3)
-    if array.shards is None:
-        return np.asarray(array[...])
-    values = np.empty(array.shape, array.dtype)
-    for start in range(0, len(values), array.shards[0]):  # zarr would hold the bytes of every shard beside the values
-        values[start : start + array.shards[0]] = array[start : start + array.shards[0]]
-    return values
+    return {f"{name}/{file}": entry for file, entry in write_chunks(path / name, values).items()}
 
 
 def check_array(path: Path, name: str) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the array `name` as it lies on disk; every chunk's checksum is read, one shard at a time.
+    """Shape and dtype of the array `name` as it lies on disk; every chunk's checksum is read.
 
     Raises:
         One of FAULTS: the metadata or a chunk is damaged.
     """
-    import zarr
-
-    array = zarr.open_array(path / name, mode="r", zarr_format=3)
-    step = (array.shards or array.chunks)[0]
-    for start in range(0, array.shape[0] if array.size else 0, step):
-        array[start : start + step]
-    return tuple(array.shape), np.dtype(array.dtype).name
+    array = MappedArray(path / name)
+    return array.shape, array.dtype.name

@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import zarr_arrays
+from storage.artifacts import scaled, zarr_arrays
+from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import RECOMPUTE, PartManifest
+from storage.artifacts.mapped import MappedArray, Rows, read_whole
 from storage.artifacts.part_files import FILES, read_manifest
 from storage.artifacts.store import Array, Attributes
 from storage.errors import NotFound, StoreCorrupt
@@ -22,6 +24,7 @@ class ZarrPartReader:
         self._path = path
         self._manifest = manifest
         self._attributes: dict[str, Any] | None = None
+        self._mapped: dict[str, MappedArray] = {}
 
     @property
     def key(self) -> str:
@@ -52,25 +55,86 @@ class ZarrPartReader:
         return tuple(sorted(self._manifest.arrays))
 
     def array(self, name: str) -> Array:
-        """One array, read whole; sizes are checked first, checksums on the way.
+        """One array, read whole; sizes are checked first, checksums on the way. Scaled ones are decoded.
 
         Raises:
             NotFound: the part has no such array.
             StoreCorrupt: a file is missing or of another size, or a checksum is wrong.
         """
-        entry = self._manifest.arrays.get(name)
-        if entry is None:
+        by = self._scales(name)
+        return scaled.decode(self._whole(name), self._whole(by)) if by else self._whole(name)
+
+    def rows(self, name: str, rows: Rows) -> Array:
+        """Some rows of an array, in the order asked for, decoded where it is scaled.
+
+        The array is opened as a `MappedArray` and its checksums are read when a row of it is first asked for; it stays
+        open as long as the reader does.
+
+        Args:
+            name: the array's name.
+            rows: a slice, or an array of row numbers.
+
+        Raises:
+            IndexError: a row that the array does not have.
+            NotFound, StoreCorrupt: as `array`.
+        """
+        by = self._scales(name)
+        if by:
+            return scaled.decode(self.mapped(name)[rows], self.mapped(by)[rows])
+        return self.mapped(name)[rows]
+
+    def stored_as(self, name: str) -> tuple[str, ...]:
+        """The stored arrays that `array` and `rows` make this one of: itself, and its scales where it has some."""
+        return (name, by) if (by := self._scales(name)) else (name,)
+
+    def mapped(self, name: str, *, check: bool = True) -> MappedArray:
+        """One array as it is stored, memory-mapped; opened once.
+
+        Args:
+            name: the array's name.
+            check: whether opening it reads every checksum; False where this process did before.
+
+        Raises:
+            NotFound, StoreCorrupt: as `array`.
+        """
+        if name not in self._mapped:
+            self._check_files(name)
+            try:
+                array = MappedArray(self._path / name, check=check)
+            except zarr_arrays.FAULTS as error:
+                raise self._corrupt(name, str(error)) from error
+            self._check_entry(name, array.shape, array.dtype.name)
+            self._mapped[name] = array
+        return self._mapped[name]
+
+    def _scales(self, name: str) -> str:
+        """The array of scales that belongs to an array, or nothing."""
+        layout = KINDS[self._manifest.kind].arrays.get(name)
+        return layout.scaled_by if layout is not None and layout.scaled_by in self._manifest.arrays else ""
+
+    def _whole(self, name: str) -> Array:
+        """One array as it is stored."""
+        self._check_files(name)
+        try:
+            values = read_whole(self._path / name)
+        except zarr_arrays.FAULTS as error:
+            raise self._corrupt(name, str(error)) from error
+        self._check_entry(name, values.shape, values.dtype.name)
+        return values
+
+    def _check_files(self, name: str) -> None:
+        """Checks that the array is there and that its files have the sizes that were published."""
+        if name not in self._manifest.arrays:
             raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no array {name!r}; {self.names()}")
         for file, expected in self._manifest.files.items():
             if file.startswith(f"{name}/"):
                 self._check_size(file, expected.num_bytes)
-        try:
-            values = zarr_arrays.read_array(self._path, name)
-        except zarr_arrays.FAULTS as error:
-            raise self._corrupt(name, str(error)) from error
-        if (values.shape, values.dtype.name) != (entry.shape, entry.dtype):
-            raise self._corrupt(name, f"it reads as {values.shape} {values.dtype}, {entry} was published")
-        return values
+
+    def _check_entry(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Checks that an array is what the manifest says."""
+        entry = self._manifest.arrays[name]
+        if (shape, dtype) != (entry.shape, entry.dtype):
+            raise self._corrupt(name, f"it reads as {shape} {dtype}, {entry} was published")
 
     def file(self, name: str) -> Path:
         """A local path of one of its plain files (read only).

@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.artifacts import admission, zarr_arrays
 from storage.artifacts.kinds import KINDS
-from storage.artifacts.manifests import SUMMARY, ArrayEntry, PartManifest, encode_part
+from storage.artifacts.manifests import SUMMARY, ArrayEntry, FileEntry, PartManifest, encode_part
 from storage.artifacts.part_files import FILES, MANIFEST, digest_files
 from storage.artifacts.store import Array
 from storage.errors import SpecInvalid, StoreCorrupt
@@ -26,6 +26,7 @@ class ZarrPartWriter:
         self._kind = kind
         self._scene = scene
         self._arrays: dict[str, ArrayEntry] = {}
+        self._files: dict[str, FileEntry] = {}
         self._attributes: dict[str, Any] = {}
         zarr_arrays.create_group(path)
 
@@ -40,10 +41,11 @@ class ZarrPartWriter:
         if name in self._arrays:
             raise SpecInvalid(f"the array {name!r} of scene {self._scene!r} was written before; write it once")
         try:
-            zarr_arrays.write_array(self._path, name, values, layout, zarr_arrays.file_budget(self._kind))
+            budget = zarr_arrays.file_budget(self._kind, name)
+            self._files |= zarr_arrays.write_array(self._path, name, values, layout, budget)
         except zarr_arrays.FAULTS as error:
             raise self._unwritable(f"the array {name} could not be written ({error})") from error
-        self._arrays[name] = ArrayEntry(tuple(values.shape), layout.dtype)
+        self._arrays[name] = ArrayEntry(tuple(values.shape), values.dtype.name)
 
     def set(self, **attributes: Any) -> None:
         """Adds attributes; they lie in the group's Zarr attributes.
@@ -74,8 +76,7 @@ class ZarrPartWriter:
         """
         folder = self._path / FILES
         names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        shapes = {name: array.shape for name, array in self._arrays.items()}
-        admission.check_complete(self._kind, self._scene, shapes, names, self._attributes.get("num_points"))
+        admission.check_complete(self._kind, self._scene, self._arrays, names, self._attributes.get("num_points"))
         try:
             zarr_arrays.close_group(self._path, self._arrays, self._attributes)
             for name, array in self._arrays.items():
@@ -87,8 +88,9 @@ class ZarrPartWriter:
                 kind=self._kind,
                 scene=self._scene,
                 arrays=self._arrays,
-                files=digest_files(self._path),
+                files=digest_files(self._path, self._files),
                 attributes={n: self._attributes[n] for n in SUMMARY if n in self._attributes},
+                format_version=admission.version_needed(self._kind, self._arrays),
             )
             (self._path / MANIFEST).write_bytes(encode_part(manifest))
         except zarr_arrays.FAULTS as error:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from storage.specs.spec import Spec
 
 Split = Literal["train", "test"]
+EmbeddingType = Literal["float16", "int8", "float32"]
 PositiveFloat = Annotated[float, Field(gt=0)]
 VoxelSize = Annotated[float, Field(ge=0.001)]
 """Edge of a voxel, metres: no sensor tells a millimetre, and finer grids overflow their counts."""

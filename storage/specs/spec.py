@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -60,6 +60,9 @@ class StageSpec(Spec):
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {}
     scene_choosing: ClassVar[frozenset[str]] = frozenset()
     """Fields that only choose which scenes are worked on; they do not enter the key of one scene."""
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Fields that came after specs were first keyed -> the value that stands for how it was before: with that value
+    they enter no key and no digest, so that what was computed before keeps its key."""
     needs_dataset: ClassVar[bool] = False
     """True where the stage reads the raw dataset, so that its run must name one."""
     external: ClassVar[bool] = False
@@ -69,6 +72,15 @@ class StageSpec(Spec):
     """True where no worker runs it: whoever owns the run does, and reports over HTTP."""
 
     stage: str
+
+    def keyed(self) -> dict[str, Any]:
+        """The fields that make keys and digests, as JSON-like values."""
+        fields: dict[str, Any] = self.model_dump(mode="json")
+        return {k: v for k, v in fields.items() if k not in self.added or v != self.added[k]}
+
+    def digest(self) -> str:
+        """The digest of the fields that make keys."""
+        return keys.digest(self.keyed())
 
     def port_of(self, name: str) -> Port | None:
         """The port that an input of this name belongs to, or None: `predictions.ours` belongs to `predictions`."""

@@ -6,7 +6,7 @@ The same model validates a request, is stored with the run, enters the artifact'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -17,6 +17,7 @@ from storage.specs.parts import (
     Adapter,
     ClassBalance,
     DepthFusion,
+    EmbeddingType,
     Encoder,
     Lifting,
     Network,
@@ -88,6 +89,7 @@ class Extract(StageSpec):
     inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
     scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits", "blind_scenes"})
+    added: ClassVar[Mapping[str, Any]] = {"dtype": "float16"}
 
     stage: Literal["extract"] = "extract"
     encoder: Encoder = Encoder()
@@ -97,6 +99,11 @@ class Extract(StageSpec):
         "refuse",
         description="A scene with pictures and no visible point: 'refuse' fails the run, 'leave_out' names it in the "
         "run's events and goes on without it.",
+    )
+    dtype: EmbeddingType = Field(
+        "float16",
+        description="How embeddings are stored. 'int8': with a scale for each 32 columns of a row, about half the "
+        "bytes of 'float16' and nearly its directions; 'float32': twice the bytes.",
     )
 
 

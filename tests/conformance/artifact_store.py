@@ -98,13 +98,14 @@ class ArtifactStoreConformance:
         layout = KINDS[kind]
         lengths = {"xyz": 3, "rgb": 3, "row": 3, "column": 3}
         with store.write_part("ab12", kind=kind, scene="room" if layout.scene_wise else WHOLE, token=TOKEN) as writer:
-            for name, array in layout.arrays.items():
+            required = {name: array for name, array in layout.arrays.items() if array.required}
+            for name, array in required.items():
                 writer.write(name, np.ones([lengths.get(dim, 5) for dim in array.dims], array.dtype))
             if layout.files:
                 writer.path("weights.bin").write_bytes(b"weights")
         part = store.part("ab12")
         assert part is not None
-        assert set(part.names()) == set(layout.arrays)
+        assert set(part.names()) == set(required)
         assert all(part.array(name).dtype == np.dtype(layout.arrays[name].dtype) for name in part.names())
         assert [part.file(name).read_bytes() for name in part.files()] == ([b"weights"] if layout.files else [])
 
@@ -232,13 +233,48 @@ class ArtifactStoreConformance:
         assert caught.value.scene == "room-7"
         assert store.part("ab12") is None
 
+    def test_scaled_embeddings_read_as_what_number_times_scale_is(self, store: ArtifactStore) -> None:
+        arrays = embeddings(dimension=40)
+        numbers = np.random.default_rng(0).integers(-127, 128, (200, 40)).astype(np.int8)
+        scales = np.random.default_rng(1).uniform(0.01, 2, (200, 2)).astype(np.float16)
+        write(store, {**arrays, "embeddings": numbers, "scales": scales})
+        part = store.part("ab12")
+        assert part is not None
+        by_hand = [[np.float16(np.float32(n) * np.float32(scales[i, j // 32])) for j, n in enumerate(row)]
+                   for i, row in enumerate(numbers)]  # fmt: skip
+        assert part.array("embeddings").dtype == np.float16
+        np.testing.assert_array_equal(part.array("embeddings"), np.array(by_hand))
+        np.testing.assert_array_equal(part.array("scales"), scales)
+
+    def test_float32_embeddings_read_as_they_are(self, store: ArtifactStore) -> None:
+        values = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+        write(store, {**embeddings(), "embeddings": values})
+        part = store.part("ab12")
+        assert part is not None
+        assert part.array("embeddings").dtype == np.float32
+        np.testing.assert_array_equal(part.array("embeddings"), values)
+
+    @pytest.mark.parametrize(
+        ("dtype", "scales", "words"),
+        [("int8", None, "misses the array scales"), ("float16", 2, "not int8"), ("int8", 1, "expected 2")],
+    )
+    def test_numbers_and_scales_belong_together(
+        self, store: ArtifactStore, dtype: str, scales: int | None, words: str
+    ) -> None:
+        arrays = {**embeddings(dimension=40), "embeddings": np.ones((200, 40), dtype)}
+        if scales is not None:
+            arrays["scales"] = np.ones((200, scales), np.float16)
+        with pytest.raises(StoreCorrupt, match=words):
+            write(store, arrays)
+        assert store.part("ab12") is None
+
     def test_arrays_that_are_not_of_the_kind_are_refused(self, store: ArtifactStore) -> None:
         arrays = embeddings()
         with store.write_part("ab12", kind="embeddings", scene="room", token=TOKEN) as writer:
             with pytest.raises(SpecInvalid, match="confidence"):
                 writer.write("confidence", arrays["views"])
-            with pytest.raises(SpecInvalid, match="float32"):
-                writer.write("embeddings", arrays["embeddings"].astype(np.float32))
+            with pytest.raises(SpecInvalid, match="float64"):
+                writer.write("embeddings", arrays["embeddings"].astype(np.float64))
             with pytest.raises(SpecInvalid, match="dims"):
                 writer.write("embeddings", arrays["embeddings"][0])
             for name, values in arrays.items():

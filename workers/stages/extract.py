@@ -7,12 +7,15 @@ embeddings of visible points are gathered, and only their means are stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.artifacts import scaled
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
+from storage.specs.parts import EmbeddingType
 from storage.specs.stages import Extract
 from workers.context import Context, Pace
 from workers.encoders import choose
@@ -60,6 +63,7 @@ def run(context: Context) -> None:
         weights_digest=context.external["weights"],
         preprocessing=dict(encoder.preprocessing),
         lifting=spec.lifting.model_dump(),
+        dtype=spec.dtype,
         dataset=context.artifact("scenes").attributes.get("dataset"),
     )
 
@@ -119,7 +123,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
                 f"scene {scene.scene}, frame {frame.name}: {error.message}", scene=scene.scene
             ) from error
         used.append({"frame": frame.name, "image_digest": frame.image_digest, "points": count})
-    lifted = total.mean(dtype=np.float16)
+    lifted = total.mean(dtype=np.float32 if spec.dtype == "float32" else np.float16)
     if not len(lifted.point_index):
         raise NothingVisible(
             f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; "
@@ -127,7 +131,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
             "are of this scene; blind_scenes: leave_out (extract.blind_scenes of a recipe) goes on without such scenes",
             scene=scene.scene,
         )
-    part.write("embeddings", lifted.embeddings)
+    _write_embeddings(part, lifted.embeddings, spec.dtype)
     part.write("point_index", lifted.point_index)
     part.write("views", lifted.views)
     part.set(
@@ -142,6 +146,18 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         lifting=spec.lifting.model_dump(),
         frames=used,
     )
+
+
+def _write_embeddings(part: PartWriter, embeddings: NDArray[Any], dtype: EmbeddingType) -> None:
+    """Writes (M,D) embeddings as the type that the spec names."""
+    part.set(dtype=dtype)
+    if dtype != "int8":
+        part.write("embeddings", embeddings)
+        return
+    numbers, scales = scaled.encode(embeddings)
+    part.write("embeddings", numbers)
+    part.write("scales", scales)
+    part.set(scale_block=scaled.SCALE_BLOCK)
 
 
 def _add_frame(

@@ -11,11 +11,13 @@ import pytest
 import zarr
 
 from storage.artifacts.choose import open_store
+from storage.artifacts.kinds import KINDS
 from storage.artifacts.store import WHOLE, ArtifactStore
-from storage.artifacts.zarr_arrays import CHUNK_ROWS, MAX_FILES, file_budget, grid
+from storage.artifacts.zarr_arrays import MAX_FILES, file_budget, grid
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import FormatTooNew, NotFound, StoreCorrupt
 from storage.settings import Settings
+from storage.specs.spec import ArtifactKind
 from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
 
 
@@ -79,9 +81,9 @@ def test_chunks_carry_a_checksum_and_raw_little_endian_values(store: ZarrStore) 
     document = json.loads((folder / "zarr.json").read_text())
     assert [codec["name"] for codec in document["codecs"]] == ["bytes", "crc32c"]
     assert document["codecs"][0]["configuration"] == {"endian": "little"}
-    assert document["chunk_grid"]["configuration"]["chunk_shape"] == [CHUNK_ROWS, 384]
+    assert document["chunk_grid"]["configuration"]["chunk_shape"] == [7_500, 384]
     first = (folder / "c" / "0" / "0").read_bytes()
-    assert first[:-4] == arrays["embeddings"][:CHUNK_ROWS].tobytes()
+    assert first[:-4] == arrays["embeddings"][:7_500].tobytes()
 
 
 def test_a_large_scene_keeps_to_the_number_of_files(store: ZarrStore) -> None:
@@ -100,13 +102,19 @@ def test_a_large_scene_keeps_to_the_number_of_files(store: ZarrStore) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 8_192, 8_193, 30_000, 150_000, 560_000, 5_000_000])
 @pytest.mark.parametrize("columns", [1, 3, 384, 768])
 def test_no_array_takes_more_files_than_its_budget(rows: int, columns: int) -> None:
-    budget = file_budget("embeddings")
+    budget = file_budget("embeddings", "embeddings")
     chunks, shards = grid((rows, columns), 2, budget)
     outer = shards or chunks
     assert outer[1] == chunks[1] == columns
     assert -(-rows // outer[0]) <= budget
     assert outer[0] % chunks[0] == 0
-    assert 3 * budget + 3 + 2 <= MAX_FILES
+    assert -(-rows // chunks[0]) * chunks[0] - rows < max(1, -(-rows // chunks[0])), "next to nothing is padding"
+
+
+@pytest.mark.parametrize("kind", [kind for kind, layout in KINDS.items() if layout.arrays])
+def test_the_budgets_of_a_kind_s_arrays_keep_its_part_to_the_number_of_files(kind: ArtifactKind) -> None:
+    names = KINDS[kind].arrays
+    assert 2 + sum(1 + file_budget(kind, name) for name in names) <= MAX_FILES
 
 
 def test_every_flipped_byte_is_found_and_its_file_named(store: ZarrStore) -> None:
@@ -186,10 +194,10 @@ def test_a_newer_format_is_refused_and_says_to_upgrade(store: ZarrStore) -> None
     store.publish(artifact("beef01", put(store, "ab12", "room", embeddings())), token=TOKEN)
     for file in (store.part_path("ab12") / "manifest.json", store.artifact_path("beef01")):
         document = json.loads(file.read_text())
-        file.write_text(json.dumps({"format_version": document["format_version"] + 1, "new": True}))
-    with pytest.raises(FormatTooNew, match=r"ab12.*format 2.*up to 1.*upgrade"):
+        file.write_text(json.dumps({**document, "format_version": 3, "new": True}))
+    with pytest.raises(FormatTooNew, match=r"ab12.*format 3.*up to 2.*upgrade"):
         store.part("ab12")
-    with pytest.raises(FormatTooNew, match=r"beef01.*format 2"):
+    with pytest.raises(FormatTooNew, match=r"beef01.*format 3"):
         store.manifest("beef01")
     with pytest.raises(FormatTooNew):
         store.verify("beef01")

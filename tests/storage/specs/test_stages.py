@@ -109,6 +109,19 @@ def test_the_splits_choose_scenes_and_do_not_change_a_scene_s_key() -> None:
     assert keys.scene_key(both, "embeddings", {}) != keys.scene_key(other, "embeddings", {})
 
 
+def test_the_type_of_embeddings_changes_keys_and_its_default_keeps_those_from_before_it_was_there() -> None:
+    plain = stages.parse({"stage": "extract"})
+    assert plain.digest() == "2d4c0c0fac5191d43c60f0ac30037e78"
+    assert keys.artifact_key(plain, "embeddings", {"scenes": "x"}) == "832a7e2ae3c538bab75b0a18534d681b"
+    assert keys.scene_key(plain, "embeddings", {"scenes": "x"}) == "16edb011f2f0a8bd6a78fffa908b9869"
+    typed = [stages.parse({"stage": "extract", "dtype": dtype}) for dtype in ("float16", "int8", "float32")]
+    assert typed[0] == plain
+    assert len({spec.digest() for spec in typed}) == 3
+    assert len({keys.scene_key(spec, "embeddings", {}) for spec in typed}) == 3
+    with pytest.raises(SpecInvalid, match="int8"):
+        stages.parse({"stage": "extract", "dtype": "int4"})
+
+
 def run(name: str, spec: stages.StageSpec, **inputs: str) -> PlannedRun:
     refs = {port: OutputRef(*value.split("/")) for port, value in inputs.items()}
     return PlannedRun(name, spec, refs, "d" if spec.needs_dataset else None)

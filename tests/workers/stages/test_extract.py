@@ -50,6 +50,26 @@ def rooms(tmp_path: Path) -> Rooms:
     return made
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8", "float32"])
+def test_embeddings_are_stored_as_the_spec_says_and_read_alike(tmp_path: Path, dtype: str) -> None:
+    made = Rooms(tmp_path / "s3dis")
+    made.add("office_1", HERE)
+    plain, typed = (
+        made.extract(REFUSE.model_copy(update={"dtype": name})).artifacts["embeddings"] for name in ("float16", dtype)
+    )
+    one, other = (made.store.part(key_of(manifest, SEES)) for manifest in (plain, typed))
+    assert one is not None and other is not None
+    assert typed.attributes["dtype"] == other.attributes["dtype"] == dtype
+    assert ("scales" in other.names()) == (dtype == "int8")
+    assert other.attributes.get("scale_block") == (32 if dtype == "int8" else None)
+    a, b = (part.array("embeddings") for part in (one, other))
+    assert (a.dtype, b.dtype) == (np.float16, np.float32 if dtype == "float32" else np.float16)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert np.percentile(cosine, 1) >= 0.9999
+    np.testing.assert_array_equal(one.array("point_index"), other.array("point_index"))
+
+
 def key_of(manifest: ArtifactManifest, scene: str) -> str:
     entry = scene_of(manifest, scene)
     assert entry is not None

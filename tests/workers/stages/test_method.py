@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from storage.artifacts import scaled
 from storage.artifacts.memory_store import MemoryStore
 from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, scene_of
 from storage.errors import PointOrderMismatch, SpecInvalid, TrainingFailed
@@ -84,6 +85,29 @@ def test_the_whole_path_learns_a_held_out_room(world: made.World, class_balance:
     have = run_all(world, world.store, LONG.model_copy(update={"class_balance": class_balance}))
     labels = read(world.store, have["predicted"], "room_c", "labels")
     assert have["predicted"].scenes == ("room_c",)
+    assert (labels == world.labels["room_c"]).mean() > 0.7
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_the_whole_path_learns_the_same_from_embeddings_of_any_type(world: made.World, dtype: str) -> None:
+    before = run_all(world, world.store, LONG)
+    parts = {}
+    for scene in made.SCENES:
+        entry = scene_of(world.artifacts["embeddings"], scene)
+        part = world.store.part(entry.key) if entry is not None else None
+        assert part is not None
+        arrays = {name: part.array(name) for name in part.names()}
+        if dtype == "int8":
+            arrays["embeddings"], arrays["scales"] = scaled.encode(arrays["embeddings"])
+        else:
+            arrays["embeddings"] = arrays["embeddings"].astype(np.float32)
+        parts[scene] = (arrays, dict(part.attributes))
+    world.add("embeddings", "embeddings", parts, salt=dtype, dimension=made.DIMENSION)
+    after = run_all(world, world.store, LONG)
+    for scene in ("room_a", "room_b"):
+        one, other = (read(world.store, have["labels"], scene, "labels") for have in (before, after))
+        assert (one == other).mean() > 0.999
+    labels = read(world.store, after["predicted"], "room_c", "labels")
     assert (labels == world.labels["room_c"]).mean() > 0.7
 
 

@@ -1,0 +1,86 @@
+"""Writes the chunks of an array whose zarr.json lies there already: each value is hashed and written in one pass.
+
+The bytes are those that zarr itself would write; it takes several times as long (docs/decisions/0013). Knows one
+array's directory. File data is not synced to the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import blake3
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.artifacts.array_metadata import CHECKSUM_BYTES, Layout, read_layout
+from storage.artifacts.manifests import FileEntry
+from storage.artifacts.mapped import ABSENT, checksum
+from storage.artifacts.store import Array, as_little_endian
+
+_BLOCK_BYTES = 2**18
+"""Bytes that are hashed and written at a time, while they are in the processor's cache."""
+
+
+def write_chunks(path: Path, values: Array) -> dict[str, FileEntry]:
+    """Writes every chunk of the array at `path`, one at a time: no second copy of the whole.
+
+    Args:
+        path: the array's directory, with its zarr.json.
+        values: what that describes, of any byte order and strides.
+
+    Returns:
+        Path relative to the array's directory -> BLAKE3 and size of the file.
+
+    Raises:
+        InvalidInput: zarr.json describes another layout than the store's.
+        ValueError: `values` have another shape or dtype than it says.
+        OSError: the disk takes no more.
+    """
+    layout = read_layout(path)
+    if values.shape != layout.shape or values.dtype.newbyteorder("<") != layout.dtype:
+        raise ValueError(f"got values {values.dtype} {values.shape}, {path.name} is {layout.dtype} {layout.shape}")
+    written = {}
+    for number, start in enumerate(range(0, len(values) if layout.num_values else 0, layout.file_rows)):
+        file = layout.file(path, number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        hasher, size = blake3.blake3(), 0
+        with file.open("wb", buffering=0) as stream:
+            for piece in _pieces(values[start : start + layout.file_rows], layout):
+                hasher.update(piece)
+                _write(stream.fileno(), piece)
+                size += len(piece)
+        written[file.relative_to(path).as_posix()] = FileEntry(hasher.hexdigest(), size)
+    return written
+
+
+def _pieces(values: Array, layout: Layout) -> Iterator[memoryview]:
+    """The bytes of one file that holds these rows: chunks, each with its checksum, and a shard's index."""
+    index = np.full((layout.chunks_a_shard or 0, 2), ABSENT, "<u8")
+    length = layout.chunk_bytes + CHECKSUM_BYTES
+    for number, start in enumerate(range(0, len(values), layout.chunk_rows)):
+        flat = as_little_endian(values[start : start + layout.chunk_rows]).reshape(-1).view(np.uint8)
+        padding = np.zeros(layout.chunk_bytes - flat.nbytes, np.uint8)
+        yield from _summed(flat, padding)
+        if len(index):
+            index[number] = number * length, length
+    if len(index):
+        yield from _summed(index.reshape(-1).view(np.uint8))
+
+
+def _summed(*parts: NDArray[np.uint8]) -> Iterator[memoryview]:
+    """Bytes in small blocks, and their checksum after them."""
+    value = 0
+    for part in parts:
+        for start in range(0, len(part), _BLOCK_BYTES):
+            block = part[start : start + _BLOCK_BYTES]
+            value = checksum(block, value)
+            yield block.data
+    yield memoryview(value.to_bytes(CHECKSUM_BYTES, "little"))
+
+
+def _write(descriptor: int, piece: memoryview) -> None:
+    """Writes all of it: on a full disk, the system takes a part before it fails."""
+    while piece:
+        piece = piece[os.write(descriptor, piece) :]
