@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from service.cli.scripting import Exit
 from storage import keys
+from storage.artifacts import scaled
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
@@ -31,9 +35,28 @@ def test_the_store_s_snippet_reads_a_store(tmp_path: Path, capsys: pytest.Captur
     assert entry is not None
     manifest = ArtifactManifest(keys.digest("artifact"), "embeddings", "extract", "embeddings", {}, {}, (entry,))
     store.publish(manifest, token="writer")
-    (snippet,) = re.findall(r"```python\n(.*?)```", (DOCS / "store.md").read_text(), re.DOTALL)
+    snippet, _, training = re.findall(r"```python\n(.*?)```", (DOCS / "store.md").read_text(), re.DOTALL)
     exec(snippet.replace("STORE", str(tmp_path)).replace("KEY", manifest.key), {})
     assert capsys.readouterr().out == "room_1 (5, 4) abc\n"
+    program = training.replace("STORE", str(tmp_path)).replace("KEY", manifest.key)
+    command = [sys.executable, "-c", program]  # a process of its own: its loaders fork
+    told = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True)
+    assert told.stdout == "0 room_1 (5, 4)\n1 room_1 (5, 4)\n"
+
+
+def test_the_store_s_snippet_decodes_int8_as_our_reader_does(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((50, 70)).astype(np.float16)
+    numbers, scales = scaled.encode(values)
+    with ZarrStore(tmp_path).write_part("ab12", kind="embeddings", scene="room_1", token="writer") as part:
+        for name, array in {"embeddings": numbers, "scales": scales, "point_index": np.arange(50)}.items():
+            part.write(name, array)
+        part.write("views", np.ones(50, np.uint16))
+    _, snippet, _ = re.findall(r"```python\n(.*?)```", (DOCS / "store.md").read_text(), re.DOTALL)
+    known = {"np": np, "group": zarr.open_group(ZarrStore(tmp_path).part_path("ab12"), mode="r")}
+    exec(snippet, known)
+    ours = ZarrStore(tmp_path).part("ab12")
+    assert ours is not None
+    np.testing.assert_array_equal(known["values"], ours.array("embeddings"))
 
 
 def test_the_store_s_document_lists_every_array() -> None:
