@@ -18,6 +18,7 @@ from urllib.parse import quote
 from service import schemas
 from service.acting import Acting
 from service.connection import API, DEFAULT_URL, new_key, problem
+from service.feature_reading import FeatureReading
 from service.following import Following
 from service.retrying import NEVER, Retries
 from service.run_reading import RunReading
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting, Following, RunReading, Training):
+class Client(Acting, FeatureReading, Following, RunReading, Training):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,
@@ -120,7 +121,7 @@ class Client(Acting, Following, RunReading, Training):
         wanted = {"webhook": webhook, "run": run, "state": state}
         return self._pages("/webhooks/deliveries", schemas.DeliveryPage, wanted)
 
-    # -- datasets and features
+    # -- datasets
 
     def datasets(self) -> Iterator[schemas.Dataset]:
         """Registered datasets."""
@@ -143,10 +144,6 @@ class Client(Acting, Following, RunReading, Training):
             DatasetInvalid: the path is missing or empty.
         """
         return self._post("/datasets", schemas.Dataset, body)
-
-    def features(self) -> Iterator[schemas.Feature]:
-        """Published embeddings that training code can read."""
-        return self._pages("/features", schemas.FeaturePage)
 
     # -- experiments
 

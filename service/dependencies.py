@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Response
@@ -28,6 +29,8 @@ class Parts:
     rate: Rate
     feed: Feed
     measures: Measures
+    comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
 
 
 def parts(request: Request) -> Parts:
@@ -38,6 +41,10 @@ def parts(request: Request) -> Parts:
 
 
 # These do nothing that waits: as coroutines they run where the request is, not in a thread each.
+
+
+async def _parts(request: Request) -> Parts:
+    return parts(request)
 
 
 async def _settings(request: Request) -> Settings:
@@ -60,6 +67,7 @@ async def _measures(request: Request) -> Measures:
     return parts(request).measures
 
 
+TheParts = Annotated[Parts, Depends(_parts)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheDatabase = Annotated[Database, Depends(_db)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]

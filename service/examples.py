@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0010"}
+READY: Example = {"status": "ok", "schema_revision": "0011"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -299,13 +299,46 @@ ARTIFACT: Example = {
     "created_at": _AT,
 }
 FEATURE: Example = {
-    **ARTIFACT,
-    "dataset": "offices",
-    "encoder_title": "mini encoder (a stand-in)",
-    "weights_digest": "0123456789abcdef0123456789abcdef",
-    "lifting": {"width": 320, "height": 240, "depth_tolerance": 0.25, "border_px": 10},
-    "dimension": 384,
-}
+    "key": _KEY, "kind": "embeddings", "stage": "extract", "output": "embeddings", "run_id": _RUN, "owner": "ada",
+    "manifest_digest": "3a" * 32, "dataset": "offices", "splits": {"train": 20, "test": 5}, "encoder": "mini",
+    "encoder_title": "mini encoder (a stand-in)", "weights_digest": "0123456789abcdef0123456789abcdef",
+    "lifting": {"width": 320, "height": 240, "depth_tolerance": 0.25, "border_px": 10}, "dimension": 384,
+    "dtype": "float16", "num_scenes": 25, "num_points": 750000, "num_covered": 600000, "coverage": 0.8,
+    "num_bytes": 468000000, "created_at": _AT, "verified_at": _AT, "verified_by": "r0199f2a5b1c07d2e",
+    "num_faults": 0, "fault": None,
+}  # fmt: skip
+FEATURE_DETAIL: Example = {
+    **FEATURE,
+    "spec": {"stage": "extract", "encoder": {"name": "mini"}, "splits": ["train", "test"]},
+    "inputs": {"scenes": _NETWORK},
+    "users": [
+        {"run_id": _RUN, "name": "d", "stage": "distill", "state": "running", "owner": "ada", "port": "embeddings"}
+    ],
+    "num_users": 1,
+}  # fmt: skip
+FEATURE_DIFF: Example = {
+    "left": _KEY,
+    "right": _NETWORK,
+    "verdict": "different",
+    "differences": [{"name": "spec.lifting.width", "left": 320, "right": 640}],
+    "num_common": 25,
+    "only_left": [],
+    "only_right": ["office_1_25"],
+    "same": [],
+    "other_order": ["office_1_03"],
+    "not_read": ["office_1_07"],
+    "compared": [
+        {
+            "scene": "office_1_00", "num_common": 24000, "num_left": 24100, "num_right": 24050, "num_rows": 2048,
+            "least": 0.41, "mean": 0.97, "steps": 96.5,
+        }
+    ],
+    "cosines": {
+        "num_rows": 2048, "least": 0.41, "mean": 0.97,
+        "percentiles": {"1": 0.71, "5": 0.85, "25": 0.96, "50": 0.98, "75": 0.99, "95": 0.998},
+    },
+    "limits": {"scenes": 8, "rows": 2048, "num_bytes": 1000000000},
+}  # fmt: skip
 PART: Example = {"scene": "office_1_00", "key": _KEY, "digest": "5c" * 32, "num_points": 30000, "num_bytes": 7200000}
 ARTIFACT_DETAIL: Example = {**ARTIFACT, "inputs": {"scenes": _NETWORK}, "parts": [PART], "files": []}
 MANIFEST: Example = {

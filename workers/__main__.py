@@ -1,4 +1,4 @@
-"""`python -m workers host`, `run RUN_ID`, `sweep`, `checkpoint import|export`: where the workers' parts are wired."""
+"""`python -m workers host`, `run`, `sweep`, `checkpoint`, `features export`: where the workers' parts are wired."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="run one claimed run (started by a host)")
     run.add_argument("run_id")
     _add_checkpoint(commands.add_parser("checkpoint", help="published trainers' checkpoints, in and out"))
+    _add_features(commands.add_parser("features", help="feature stores, out to files of other trainers"))
     given = parser.parse_args(arguments)
     log_format.configure(settings().log_format)
     try:
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if given.command == "checkpoint":
             return _checkpoint(given)
+        if given.command == "features":
+            return _export_features(given)
         token = os.environ.pop(TOKEN_VARIABLE, "")
         if not token:
             raise InvalidInput(f"{TOKEN_VARIABLE} is not set; runs are started by a host, which claims them first")
@@ -78,6 +81,30 @@ def _checkpoint(given: argparse.Namespace) -> int:
     )
     if found.remark:
         print(found.remark)
+    return 0
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `features`."""
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    go = verbs.add_parser("export", help="a published feature store becomes OpenScene's .pt files")
+    go.add_argument("key", help="the store's key")
+    go.add_argument("folder", type=Path, help="where to write <scene>_0.pt and so on")
+    go.add_argument("--files", type=int, default=1, help="files a scene; OpenScene's trainer draws one a step")
+    go.add_argument("--points", type=int, help="points of the scene that each file draws; all if not given")
+    go.add_argument("--seed", type=int, default=0, help="of what is drawn")
+
+
+def _export_features(given: argparse.Namespace) -> int:
+    """Writes a feature store of this machine's settings for other trainers, and says what was written."""
+    from storage.artifacts import choose
+    from workers.nets.openscene_files import Subsets, export
+
+    if given.files < 1 or (given.points is not None and given.points < 1):
+        raise InvalidInput("got --files or --points below 1, expected 1 or more")
+    subsets = Subsets(given.files, given.points, given.seed)
+    written = list(export(choose.open_store(settings()), given.key, given.folder, subsets))
+    print(f"wrote {len(written)} scenes with {sum(rows for _, rows in written):,} covered points to {given.folder}")
     return 0
 
 

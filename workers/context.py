@@ -73,6 +73,15 @@ class Reporter(Protocol):
     def note(self, message: str) -> None:
         """Adds a line to the run's events, for people."""
 
+    def verified(self, key: str, faults: Sequence[str], num_covered: int | None) -> None:
+        """Records beside an artifact what its verification found.
+
+        Args:
+            key: of the artifact.
+            faults: a sentence each; none where all is well.
+            num_covered: points that have an embedding, None where they could not be counted.
+        """
+
     def check(self) -> None:
         """Raises RunCancelled or LeaseLost when the run must stop."""
 
@@ -95,6 +104,8 @@ class Context:
     dataset: RawDataset | None = None
     external: Mapping[str, str] = field(default_factory=dict)
     """Digests of inputs that lie outside the store; they enter the keys."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """Input name -> digest of its manifest as the records have it, where there are records."""
     published: dict[str, ArtifactManifest] = field(default_factory=dict)
     """Output -> manifest, of what this run has published."""
     digests: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ import psutil
 from storage.errors import DatabaseError, LeaseLost, RunCancelled, RunStopped, TimeLimitReached, VlglabError
 from storage.records import leases
 from storage.records.database import Database
+from storage.records.features import Finding
 from storage.settings import Settings
 
 log = logging.getLogger("vlglab.run")
@@ -77,6 +79,10 @@ class Line:
         log.info("%s", message)
         with self._lock:
             self._notes.append(message)
+
+    def verified(self, key: str, faults: Sequence[str], num_covered: int | None) -> None:
+        """Records at once what a verification found."""
+        leases.record_finding(self._db, self.token, key, Finding.of(faults, num_covered))
 
     def check(self) -> None:
         """Raises what the run was stopped with, if it was."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import keys, log_format
-from storage.artifacts import choose
+from storage.artifacts import checking, choose
 from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
 from storage.errors import (
@@ -31,6 +31,8 @@ from storage.errors import (
     PartGone,
     RunCancelled,
     RunStopped,
+    StoreCorrupt,
+    StoreError,
     VlglabError,
     WrongRevision,
 )
@@ -38,6 +40,7 @@ from storage.records import artifacts, datasets, leases, lost_attempts, revision
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
+from storage.records.features import Finding
 from storage.settings import Settings
 from storage.specs import stages
 from workers.context import Context, Machine, RawDataset
@@ -143,7 +146,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         spec=spec,
         store=store,
         token=line.token,
-        inputs=_inputs(run, store),
+        inputs=_inputs(run, store, db, line.token),
         reporter=line,
         machine=Machine(
             device,
@@ -154,6 +157,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
             Sources(tuple(config.pull_hosts), config.pull_tokens),
         ),
         dataset=_dataset(run, db),
+        recorded=_recorded(run, db),
     )
     context.external = stage.external_inputs(context)
     holder = leases.set_key(db, line.token, keys.artifact_key(spec, "", context.input_keys()))
@@ -210,22 +214,41 @@ def _record(
         leases.record_evaluations(db, token, manifest.key, [EvaluationRow(**row) for row in scores])
 
 
-def _inputs(run: runs.Run, store: ArtifactStore) -> dict[str, ArtifactManifest]:
-    """Input name -> manifest.
+def _inputs(run: runs.Run, store: ArtifactStore, db: Database, token: str) -> dict[str, ArtifactManifest]:
+    """Input name -> manifest. Of embeddings whose manifest cannot be read it is recorded that they do not verify.
 
     Raises:
         NotFound: an input's artifact is no longer in the store.
+        StoreCorrupt, FormatTooNew: its manifest cannot be read.
     """
     found = {}
     for name, state in run.inputs.items():
         key = state["artifact_key"]
-        manifest = None if key is None else store.manifest(key)
+        manifest = None if key is None else _manifest(key, store, db, token)
         if manifest is None:
             raise NotFound(
                 f"the input {name!r} (artifact {key}) is not in the store; run the stage that makes it again"
             )
         found[name] = manifest
     return found
+
+
+def _manifest(key: str, store: ArtifactStore, db: Database, token: str) -> ArtifactManifest | None:
+    """An artifact's manifest, or None where there is none; one that was damaged is recorded as such."""
+    try:
+        return store.manifest(key)
+    except StoreError as error:
+        faults = checking.manifest_faults(store, key, artifacts.get(db, key).manifest_digest)
+        if not faults:
+            raise  # it is as it was published: a newer vlglab wrote it
+        leases.record_finding(db, token, key, Finding.of(faults))
+        raise StoreCorrupt(f"{faults[0]}; {error.message}") from error
+
+
+def _recorded(run: runs.Run, db: Database) -> dict[str, str]:
+    """Input name -> digest of its manifest as it was recorded when it was published."""
+    keys_of = {name: state["artifact_key"] for name, state in run.inputs.items() if state["artifact_key"] is not None}
+    return {name: artifacts.get(db, key).manifest_digest for name, key in keys_of.items()}
 
 
 def _dataset(run: runs.Run, db: Database) -> RawDataset | None:

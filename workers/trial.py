@@ -6,7 +6,7 @@ Uses the same stage code, keys and store contract as a run; only the records are
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Recorder:
     metrics: list[tuple[str, int, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     last_progress: dict[str, Any] = field(default_factory=dict)
+    findings: dict[str, tuple[list[str], int | None]] = field(default_factory=dict)
+    """Artifact -> what its verification found: faults, points covered."""
     stop: Exception | None = None
     """Raised at the next check, where it is set: how a test cancels a stage."""
 
@@ -40,6 +42,10 @@ class Recorder:
     def note(self, message: str) -> None:
         """Keeps a note."""
         self.notes.append(message)
+
+    def verified(self, key: str, faults: Sequence[str], num_covered: int | None) -> None:
+        """Keeps what a verification found."""
+        self.findings[key] = list(faults), num_covered
 
     def check(self) -> None:
         """Raises `stop`, where it is set."""
@@ -63,6 +69,7 @@ def run_stage(
     dataset: RawDataset | None = None,
     machine: Machine | None = None,
     recorder: Recorder | None = None,
+    recorded: Mapping[str, str] | None = None,
 ) -> Trial:
     """Runs one stage to its end.
 
@@ -72,6 +79,7 @@ def run_stage(
         inputs: input name -> manifest.
         dataset: the raw dataset, for stages that read one.
         machine: device, threads, scratch folder; by default the CPU, one thread, a temporary folder.
+        recorded: input name -> digest of its manifest as records would have it.
         recorder: takes what the stage reports; by default a new one.
 
     Raises:
@@ -91,6 +99,7 @@ def run_stage(
             reporter=heard,
             machine=machine or Machine(scratch=Path(scratch), cache=Path(scratch)),
             dataset=dataset,
+            recorded=recorded or {},
         )
         context.external = stage.external_inputs(context)
         stage.run(context)

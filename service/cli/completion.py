@@ -36,6 +36,13 @@ def datasets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return _names(ctx, incomplete, lambda client: ((d.name, d.kind) for d in first(client.datasets(), MOST)))
 
 
+def features(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Keys of feature stores that begin so, each with its dataset and encoder."""
+    return _names(
+        ctx, incomplete, lambda client: ((f.key, f"{f.dataset}, {f.encoder}") for f in first(client.features(), MOST))
+    )
+
+
 def _names(
     ctx: typer.Context, incomplete: str, read: Callable[[Client], Iterable[tuple[str, str]]]
 ) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`vlglab datasets` and `vlglab features`: what there is to work on, and what was computed from it."""
+"""`vlglab datasets`: what there is to work on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import typer
 from service import schemas
 from service.cli import completion
 from service.cli.console import Shell, assignments, first, nested, plain_table, shell
-from service.cli.run_table import moment, size
+from service.cli.run_table import moment
 from service.cli.scores import per_cent
 from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, outcome
 from storage.errors import NotFound, UnknownName
 
 app = typer.Typer(no_args_is_help=True, help="Registered datasets.")
-features_app = typer.Typer(no_args_is_help=True, help="Published per-point embeddings.")
 
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
 
@@ -31,7 +30,9 @@ def add(
     name: Annotated[str, typer.Argument(help="What it shall be called.")],
     kind: Annotated[
         str,
-        typer.Option(help="synthrooms, scannet, s3dis, clouds, or rgbd for posed RGB-D in ScanNet's exported layout."),
+        typer.Option(
+            help="synthrooms, scannet, s3dis, clouds, rgbd (posed RGB-D in ScanNet's exported layout), or features."
+        ),
     ],
     label_set: Annotated[str | None, typer.Option(help="s3dis13 or scannet20; default: its kind's own.")] = None,
     path: Annotated[Path | None, typer.Option(help="Its folder; synthrooms makes its own.")] = None,
@@ -125,24 +126,3 @@ def _show_reports(at: Shell, reports: Sequence[Mapping[str, Any]]) -> None:
 
 def _cell(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
-
-
-@features_app.command("list")
-def list_features(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
-    """Lists published embeddings: their key, how many rooms and points they cover, and what embedded them."""
-    found = first(shell(ctx).client.features(), limit)
-    if as_json:
-        show_json(found)
-        return
-    rows = [
-        (
-            a.key,
-            str(a.num_scenes),
-            f"{a.num_points:,}",
-            size(a.num_bytes),
-            a.encoder_title or "",
-            moment(a.created_at),
-        )
-        for a in found
-    ]
-    shell(ctx).out.print(plain_table(("key", "rooms", "points", "size", "encoder", "published"), rows))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import database, datasets, experiments, hosts, runs, server, sharing, status, tokens, webhooks
+from service.cli import database, datasets, experiments, features, hosts, runs, server, sharing, status, tokens, webhooks
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.scripting import Exit, Json
@@ -27,9 +27,9 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(runs.app, name="runs")
-app.add_typer(datasets.features_app, name="features")
-datasets.features_app.command("pull")(sharing.pull)
-datasets.features_app.command("repair")(sharing.repair)
+app.add_typer(features.app, name="features")
+features.app.command("pull")(sharing.pull)
+features.app.command("repair")(sharing.repair)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(webhooks.app, name="webhooks")

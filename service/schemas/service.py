@@ -91,18 +91,6 @@ class Artifact(BaseModel):
     created_at: datetime
 
 
-class Feature(Artifact):
-    """Published embeddings, and how they were made."""
-
-    model_config = gives(examples.FEATURE)
-
-    dataset: str | None = None
-    encoder_title: str | None = None
-    weights_digest: str | None = None
-    lifting: dict[str, Any] | None = None
-    dimension: int | None = None
-
-
 class Part(BaseModel):
     """One part of an artifact: a scene, or the whole."""
 
@@ -185,10 +173,6 @@ class DatasetPage(Page[Dataset]):
 
 class ArtifactPage(Page[Artifact]):
     """A page of artifacts, newest first."""
-
-
-class FeaturePage(Page[Feature]):
-    """A page of published embeddings, newest first."""
 
 
 class FilePage(Page[File]):

@@ -199,7 +199,27 @@ class MemoryStore:
         manifest = self.manifest(key)
         if manifest is None:
             raise NotFound(f"no artifact {key!r} is published in this store")
-        return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+        return [fault for entry in manifest.parts for fault in self.part_faults(entry)]
+
+    def part_faults(self, entry: PartEntry) -> Sequence[str]:
+        """Checks one part; see `ArtifactStore.part_faults`."""
+        of = f"of the part {entry.key} (scene {entry.scene or 'none'})"
+        part = self._parts.get(entry.key)
+        if part is None or part.manifest is None:
+            return [f"the part {entry.key} (scene {entry.scene or 'none'}) is missing from the store"]
+        if part.manifest.entry().digest != entry.digest:
+            return [f"the manifest {of} was changed: it is not the one that the artifact names"]
+        try:
+            now = part.describe().files
+        except OSError as error:
+            raise StoreCorrupt(f"a file {of} cannot be read: {error}") from error
+        was = part.manifest.files
+        return [f"{n} {of} was changed" for n in sorted({*now, *was}) if now.get(n) != was.get(n)]
+
+    def manifest_digest(self, key: str) -> str | None:
+        """BLAKE3 of an artifact's manifest, or None; see `ArtifactStore.manifest_digest`."""
+        content = self._manifests.get(key)
+        return None if content is None else digest(content)
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all its parts are there."""
@@ -236,13 +256,3 @@ class MemoryStore:
             dead = set(self._staging.values() if among is None else among) - tokens
             self._staging = {folder: token for folder, token in self._staging.items() if token not in dead}
         return len(dead)
-
-    def _part_faults(self, entry: PartEntry) -> list[str]:
-        of = f"of the part {entry.key} (scene {entry.scene or 'none'})"
-        part = self._parts[entry.key]
-        try:
-            now = part.describe().files
-        except OSError as error:
-            raise StoreCorrupt(f"a file {of} cannot be read: {error}") from error
-        was = part.manifest.files if part.manifest is not None else {}
-        return [f"{n} {of} was changed" for n in sorted({*now, *was}) if now.get(n) != was.get(n)]

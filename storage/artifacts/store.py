@@ -193,6 +193,15 @@ class ArtifactStore(Protocol):
             One sentence a fault, naming scene and file; empty where all is well.
         """
 
+    def part_faults(self, entry: PartEntry) -> Sequence[str]:
+        """Checks every file of one part that an artifact names; the same sentences as `verify`, which asks it of all.
+
+        Nothing that the part says of itself is believed before its manifest has the digest that the artifact names.
+        """
+
+    def manifest_digest(self, key: str) -> str | None:
+        """BLAKE3 of an artifact's manifest as it lies there, readable or not, or None: `publish` returned the same."""
+
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all parts that it names are there, by name alone: cheap, and reads none of them."""
 

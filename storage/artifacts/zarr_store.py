@@ -140,7 +140,33 @@ class ZarrStore:
             return [error.message]
         if manifest is None:
             raise NotFound(f"no artifact {key!r} is published in the store at {self.root}")
-        return [fault for entry in manifest.parts for fault in self._part_faults(entry)]
+        return [fault for entry in manifest.parts for fault in self.part_faults(entry)]
+
+    def part_faults(self, entry: PartEntry) -> Sequence[str]:
+        """Checks every file of one part; see `ArtifactStore.part_faults`."""
+        scene = entry.scene or "none"
+        of = f"the part {entry.key} (scene {scene})"
+        path = self.part_path(entry.key)
+        if not admission.is_key(entry.key) or not path.exists():
+            return [f"{of} is missing from the store"]
+        try:
+            if digest((path / part_files.MANIFEST).read_bytes()) != entry.digest:
+                return [f"{part_files.MANIFEST} of {of} was changed: it is not the one that the artifact names"]
+            manifest = part_files.read_manifest(path)
+        except OSError as error:
+            return [f"{part_files.MANIFEST} of {of} cannot be read: {error.strerror or error}"]
+        except StoreCorrupt as error:
+            return [f"{error.message} (scene {scene})"]
+        return [f"{of} is missing from the store"] if manifest is None else part_files.faults(path, manifest)
+
+    def manifest_digest(self, key: str) -> str | None:
+        """BLAKE3 of an artifact's manifest, or None; see `ArtifactStore.manifest_digest`."""
+        try:
+            return digest(self.artifact_path(key).read_bytes()) if admission.is_key(key) else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreCorrupt(f"the manifest of the artifact {key} cannot be read ({error}); {RECOMPUTE}") from error
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all its parts are there; see `ArtifactStore.is_whole`."""
@@ -205,22 +231,6 @@ class ZarrStore:
             shutil.rmtree(staging, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-    def _part_faults(self, entry: PartEntry) -> list[str]:
-        of = f"the part {entry.key} (scene {entry.scene or 'none'})"
-        path = self.part_path(entry.key)
-        try:
-            manifest = part_files.read_manifest(path)
-            written = digest((path / part_files.MANIFEST).read_bytes())
-        except FileNotFoundError:
-            manifest, written = None, ""
-        except StoreCorrupt as error:
-            return [f"{error.message} (scene {entry.scene or 'none'})"]
-        if manifest is None:
-            return [f"{of} is missing from the store"]
-        if written != entry.digest:
-            return [f"{part_files.MANIFEST} of {of} was changed: it is not the one that the artifact names"]
-        return part_files.faults(path, manifest)
 
 
 def _publish(staging: Path, target: Path) -> None:

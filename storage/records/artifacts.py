@@ -11,9 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import NotFound
+from storage.records import features
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of, pieces
-from storage.records.tables import ArtifactTableRow
+from storage.records.tables import ArtifactTableRow, RunRow
 from storage.specs.spec import ArtifactKind
 
 
@@ -40,21 +41,22 @@ def insert(session: Session, run_id: str, artifact: ArtifactRow) -> None:
     """Adds an artifact's row within a write transaction of the run that holds a valid token; known keys stay."""
     if session.get(ArtifactTableRow, artifact.key) is not None:
         return
-    session.add(
-        ArtifactTableRow(
-            key=artifact.key,
-            kind=artifact.kind,
-            stage=artifact.stage,
-            output=artifact.output,
-            run_id=run_id,
-            manifest_digest=artifact.manifest_digest,
-            num_bytes=artifact.num_bytes,
-            num_scenes=artifact.num_scenes,
-            num_points=artifact.num_points,
-            attributes=artifact.attributes,
-            created_at=now(session),
-        )
+    row = ArtifactTableRow(
+        key=artifact.key,
+        kind=artifact.kind,
+        stage=artifact.stage,
+        output=artifact.output,
+        run_id=run_id,
+        manifest_digest=artifact.manifest_digest,
+        num_bytes=artifact.num_bytes,
+        num_scenes=artifact.num_scenes,
+        num_points=artifact.num_points,
+        attributes=artifact.attributes,
+        created_at=now(session),
     )
+    session.add(row)
+    made_by = session.get(RunRow, run_id)
+    features.insert(session, row, "" if made_by is None else made_by.owner)
 
 
 def get(db: Database, key: str) -> ArtifactRow:

@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from storage.errors import NotFound, PartGone
-from storage.records import artifacts, evaluations, metrics, runs
+from storage.records import artifacts, evaluations, features, metrics, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
+from storage.records.features import Finding
 from storage.records.fencing import close, end_cancelled, holding
 from storage.records.runs import living_of_key, move
 from storage.records.states import RunState
@@ -190,6 +191,16 @@ def record_artifact(
         if not is_whole():
             raise PartGone(f"a part of the artifact {artifact.key} was deleted while the run counted on it")
         artifacts.insert(session, row.id, artifact)
+
+
+def record_finding(db: Database, token: str, artifact_key: str, found: Finding) -> None:
+    """Records what the run found when it verified a feature store; where that was deleted meanwhile, nothing.
+
+    Raises:
+        LeaseLost: the token no longer holds the run.
+    """
+    with holding(db, token) as (session, row, _):
+        features.record_finding(session, artifact_key, row.id, found)
 
 
 def record_evaluations(db: Database, token: str, artifact_key: str, rows: Sequence[EvaluationRow]) -> None:

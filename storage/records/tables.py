@@ -300,6 +300,36 @@ class ArtifactTableRow(Base):
     created_at: Mapped[datetime]
 
 
+class FeatureTableRow(Base):
+    """What lists show of published embeddings, without their attributes: those name every scene. Goes with them."""
+
+    __tablename__ = "features"
+    __table_args__ = (
+        Index("ix_features_newest", "created_at", "key"),
+        Index("ix_features_dataset", "dataset", "created_at", "key"),
+        Index("ix_features_encoder", "encoder", "created_at", "key"),
+        Index("ix_features_owner", "owner", "created_at", "key"),
+        Index("ix_features_dimension", "dimension", "created_at", "key"),
+    )
+
+    key: Mapped[str] = mapped_column(ForeignKey("artifacts.key", ondelete="CASCADE"), primary_key=True)
+    owner: Mapped[str]
+    dataset: Mapped[str | None]
+    encoder: Mapped[str | None]
+    encoder_title: Mapped[str | None]
+    weights_digest: Mapped[str | None]
+    dimension: Mapped[int | None]
+    dtype: Mapped[str]
+    num_covered: Mapped[int | None] = mapped_column(BigInteger)
+    splits: Mapped[Json]
+    lifting: Mapped[Json | None]
+    created_at: Mapped[datetime]
+    verified_at: Mapped[datetime | None]
+    verified_by: Mapped[str | None]
+    num_faults: Mapped[int | None]
+    fault: Mapped[str | None] = mapped_column(Text)
+
+
 class EvaluationTableRow(Base):
     """The score of one prediction on one set of points; belongs to an evaluation artifact."""
 

@@ -14,6 +14,7 @@ from storage.specs.spec import Spec
 
 Split = Literal["train", "test"]
 EmbeddingType = Literal["float16", "int8", "float32"]
+Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 VoxelSize = Annotated[float, Field(ge=0.001)]
 """Edge of a voxel, metres: no sensor tells a millimetre, and finer grids overflow their counts."""
@@ -236,8 +237,12 @@ class CloudsOptions(Spec):
     """How a folder of labelled point clouds without pictures is read."""
 
 
-DatasetKind = Literal["synthrooms", "rgbd", "scannet", "s3dis", "clouds"]
-DatasetOptions = SynthRoomsOptions | RgbdOptions | ScanNetOptions | S3disOptions | CloudsOptions
+class FeatureFilesOptions(Spec):
+    """How a folder of somebody else's fused features is read (stage `import_features`); it holds no scenes."""
+
+
+DatasetKind = Literal["synthrooms", "rgbd", "scannet", "s3dis", "clouds", "features"]
+DatasetOptions = SynthRoomsOptions | RgbdOptions | ScanNetOptions | S3disOptions | CloudsOptions | FeatureFilesOptions
 
 DATASET_OPTIONS: Mapping[DatasetKind, type[DatasetOptions]] = {
     "synthrooms": SynthRoomsOptions,
@@ -245,5 +250,6 @@ DATASET_OPTIONS: Mapping[DatasetKind, type[DatasetOptions]] = {
     "scannet": ScanNetOptions,
     "s3dis": S3disOptions,
     "clouds": CloudsOptions,
+    "features": FeatureFilesOptions,
 }
 """Kind of dataset -> the model of its options."""

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from storage.errors import SpecInvalid, UnknownName
 from storage.labels import LabelSetName
+from storage.specs.feature_stages import ImportFeatures, Verify
 from storage.specs.outside import External, Pull, Repair
 from storage.specs.parts import (
     Adapter,
@@ -23,7 +24,7 @@ from storage.specs.parts import (
     Network,
     Optimiser,
     PositiveFloat,
-    Split,
+    Splits,
     StepSchedule,
     TextEncoder,
     Training,
@@ -33,7 +34,6 @@ from storage.specs.parts import (
 from storage.specs.spec import ArtifactKind, Port, StageSpec
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
 InputFeatures = Literal["plus_half", "signed", "ones"]
 """What a network is fed of a voxel's colour c in 0..1: `plus_half` c + 0.5, as networks trained here see it; `signed`
 2c - 1, as 3DSS-VLG's; `ones` three ones and no colour, as OpenScene's."""
@@ -279,6 +279,8 @@ AnyStage = Annotated[
     | Inspect
     | EmbedLabels
     | Extract
+    | ImportFeatures
+    | Verify
     | PseudoLabel
     | Specialize
     | Distill
@@ -297,8 +299,8 @@ AnyStage = Annotated[
 STAGES: dict[str, type[StageSpec]] = {
     str(m.model_fields["stage"].default): m
     for m in (
-        Ingest, Inspect, EmbedLabels, Extract, PseudoLabel, Specialize, Distill, Supervise, ImportCheckpoint, Predict,
-        Evaluate, Report, Pull, Repair, External,
+        Ingest, Inspect, EmbedLabels, Extract, ImportFeatures, Verify, PseudoLabel, Specialize, Distill, Supervise,
+        ImportCheckpoint, Predict, Evaluate, Report, Pull, Repair, External,
     )
 }  # fmt: skip
 """Stage name -> its spec, in the order of a scene's path."""

@@ -52,8 +52,8 @@ GIVEN = {
 FILES = {"runs submit": {"spec": {"stage": "embed_labels"}}, "experiments submit-plan": examples.RUN_LIST_REQUEST}
 """Commands that read a file -> what stands in it."""
 
-MORE = {"runs delete": ["--yes"], "experiments delete": ["--yes"]}
-"""Commands that ask before they act -> what lets them ask nothing."""
+MORE = {"runs delete": ["--yes"], "experiments delete": ["--yes"], "features diff": ["y"]}
+"""Commands -> what else they are given: what lets them ask nothing, or an argument that they need here."""
 
 
 def walk(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:

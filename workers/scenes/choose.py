@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import labels
-from storage.errors import SpecInvalid, UnknownName
+from storage.errors import DatasetInvalid, SpecInvalid, UnknownName
 from storage.specs.parts import (
     DATASET_OPTIONS,
     CloudsOptions,
@@ -69,7 +69,7 @@ def open_source(opening: Opening, progress: Callable[[int, int], None] | None = 
     Raises:
         UnknownName: no such kind or label set.
         SpecInvalid: options of another kind.
-        DatasetInvalid: a label set that the dataset does not have.
+        DatasetInvalid: a label set that the dataset does not have; a dataset that holds no scenes.
     """
     label_set = labels.label_set(opening.label_set)
     if opening.kind == "synthrooms" and isinstance(opening.options, SynthRoomsOptions):
@@ -89,6 +89,11 @@ def open_source(opening: Opening, progress: Callable[[int, int], None] | None = 
         return S3disSource(opening.root, opening.options, label_set, opening.cache_dir)
     if opening.kind == "clouds" and isinstance(opening.options, CloudsOptions):
         return CloudsSource(opening.root, opening.options, label_set, opening.cache_dir)
+    if opening.kind == "features":
+        raise DatasetInvalid(
+            "got a dataset of kind 'features', which holds no scenes; give it to a run of stage `import_features`, "
+            "whose scenes come from another dataset"
+        )
     if opening.kind not in KINDS:
         raise UnknownName.among("kind of dataset", opening.kind, KINDS)
     raise SpecInvalid(f"got {type(opening.options).__name__} for a dataset of kind {opening.kind!r}")

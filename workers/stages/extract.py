@@ -46,7 +46,8 @@ def run(context: Context) -> None:
     encoder = choose.image_encoder(spec.encoder, context.machine.weights, context.machine.threads)
     scenes = _with_pictures(context, context.scenes("scenes", spec.splits))
     pace = Pace(context.reporter, "scene", len(scenes))
-    lifted = [scene for scene in scenes if _lifted(context, encoder, scene, pace)]
+    covered = {scene: _lifted(context, encoder, scene, pace) for scene in scenes}
+    lifted = [scene for scene in scenes if covered[scene]]
     if scenes and not lifted:
         raise NothingVisible(
             f"not one of the {len(scenes)} scenes with pictures has a visible point; check that poses are "
@@ -58,6 +59,7 @@ def run(context: Context) -> None:
         "embeddings",
         splits={scene: splits[scene] for scene in lifted},
         dimension=encoder.dimension,
+        num_covered=sum(covered.values()),
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
         weights_digest=context.external["weights"],
@@ -80,8 +82,12 @@ def _with_pictures(context: Context, scenes: list[str]) -> list[str]:
     return [scene for scene in scenes if scene not in set(without)]
 
 
-def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> bool:
-    """Sees to one scene's part, and names the scene where next to nothing is visible; False where it is left out."""
+def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> int:
+    """Sees to one scene's part, and names the scene where next to nothing is visible.
+
+    Returns:
+        Its visible points; 0 where the scene is left out.
+    """
     points = context.open(context.artifact("scenes"), scene)
     inputs = {"scenes": points.key, **context.external}
     try:
@@ -93,7 +99,7 @@ def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> 
             raise
         context.reporter.note(f"left out, blind_scenes says so: {error.message}")
         pace.advance()
-        return False
+        return 0
     made = context.latest("embeddings").attributes
     share = made["num_covered"] / made["num_points"]
     if share < LEAST_COVERED:
@@ -102,7 +108,7 @@ def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> 
             "poses may be misaligned"
         )
     pace.advance(free=part is None)
-    return True
+    return int(made["num_covered"])
 
 
 def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: PartWriter) -> None:

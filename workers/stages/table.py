@@ -19,6 +19,8 @@ MODULES: Mapping[str, str] = {
     "inspect": "workers.stages.inspect",
     "embed_labels": "workers.stages.embed_labels",
     "extract": "workers.stages.extract",
+    "import_features": "workers.stages.import_features",
+    "verify": "workers.stages.verify",
     "pseudo_label": "workers.stages.pseudo_label",
     "specialize": "workers.stages.specialize",
     "distill": "workers.stages.distill",

@@ -13,9 +13,25 @@ from hypothesis import strategies as st
 GETS = [
     "/runs", "/runs/{}", "/runs/{}/metrics", "/runs/{}/logs", "/runs/{}/events", "/runs/{}/evaluations",
     "/runs/{}/files", "/experiments", "/experiments/{}", "/experiments/{}/evaluations", "/datasets", "/datasets/{}",
-    "/features", "/artifacts", "/artifacts/{}", "/artifacts/{}/files/{}", "/hosts", "/recipes", "/specs", "/version",
+    "/features", "/features/{}", "/features/{}/diff",
+    "/artifacts", "/artifacts/{}", "/artifacts/{}/files/{}", "/hosts", "/recipes", "/specs", "/version",
 ]  # fmt: skip
-PARAMETERS = ["cursor", "limit", "state", "stage", "experiment", "dataset", "name", "attempt", "offset", "kind"]
+PARAMETERS = [
+    "cursor",
+    "limit",
+    "state",
+    "stage",
+    "experiment",
+    "dataset",
+    "name",
+    "attempt",
+    "offset",
+    "kind",
+    "with",
+    "rows",
+    "dimension",
+    "text",
+]
 ODD = st.one_of(
     st.sampled_from(
         ["", "\0", "..", "%", "a/b", "-1", str(2**63), str(2**64), "1e999", "NaN", "null", "\ud7ff", "x" * 5000]

@@ -1,0 +1,42 @@
+"""Specs of the stages that take feature stores in and check them; `stages` lists them with all others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from storage.specs.parts import Splits, WeightsName
+from storage.specs.spec import ArtifactKind, Port, StageSpec
+
+
+class ImportFeatures(StageSpec):
+    """Publishes somebody else's fused features (a dataset of kind `features`) as embeddings of these scenes."""
+
+    needs_dataset: ClassVar[bool] = True
+    external: ClassVar[bool] = True
+    inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits", "missing"})
+
+    stage: Literal["import_features"] = "import_features"
+    encoder: WeightsName = Field(
+        "openseg", description="What embedded the pictures, as whoever shared the files says; no file tells."
+    )
+    splits: Splits = ("train", "test")
+    missing: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="A scene without a file: 'refuse' fails the run, 'leave_out' names it in the run's events.",
+    )
+
+
+class Verify(StageSpec):
+    """Checks published embeddings to the last byte, and against the points of the scenes that they are of."""
+
+    inputs: ClassVar[Mapping[str, Port]] = {
+        "embeddings": Port("embeddings"),
+        "scenes": Port("scenes", required=False),
+    }
+
+    stage: Literal["verify"] = "verify"
