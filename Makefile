@@ -14,7 +14,7 @@ MLFLOW := mlflow==3.17.2
 COMPILE := $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled" # the loops of a convolution: once, not in the first run
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale mini-encoder minkowski clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale bench-features mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -68,6 +68,9 @@ bench-method: .venv/.for-tests ## The demo's experiment with three seeds, beside
 
 bench-scale: .venv/.for-tests ## Listing, filtering and opening runs at 100,000 runs and 10 million points; ARGS=--postgres on PostgreSQL
 	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-features: .venv/.for-tests ## Listing and filtering 10,000 feature stores; ARGS=--postgres on PostgreSQL
+	$(BIN)/python -m benchmarks.features $(ARGS)
 
 mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its weights
 	$(BIN)/python -m tools.mini_encoder.train $(ARGS)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for it")
     which.add_argument("--url", help="an empty database")
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="vlglab-scale-") as home, _database(chosen, Path(home)) as url:
+    with tempfile.TemporaryDirectory(prefix="vlglab-scale-") as home, database(chosen, Path(home)) as url:
         began = time.monotonic()
         upgrade(url)
         db = Database.open(url)
@@ -145,7 +145,7 @@ def _middles(client: httpx.Client, num_runs: int) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _database(chosen: argparse.Namespace, home: Path) -> Iterator[str]:
+def database(chosen: argparse.Namespace, home: Path) -> Iterator[str]:
     """The URL of an empty database."""
     if chosen.url:
         yield chosen.url
