@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from service.cli import database, datasets, experiments, features, hosts, runs, server, sharing, status, tokens, webhooks
+from service.cli import (
+    database,
+    datasets,
+    experiments,
+    features,
+    hosts,
+    runs,
+    server,
+    sharing,
+    status,
+    tokens,
+    webhooks,
+)
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.scripting import Exit, Json
