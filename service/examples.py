@@ -341,17 +341,6 @@ FEATURE_DIFF: Example = {
 }  # fmt: skip
 PART: Example = {"scene": "office_1_00", "key": _KEY, "digest": "5c" * 32, "num_points": 30000, "num_bytes": 7200000}
 ARTIFACT_DETAIL: Example = {**ARTIFACT, "inputs": {"scenes": _NETWORK}, "parts": [PART], "files": []}
-MANIFEST: Example = {
-    "format_version": 1,
-    "key": _KEY,
-    "kind": "embeddings",
-    "stage": "extract",
-    "output": "embeddings",
-    "spec": {"stage": "extract"},
-    "inputs": {"scenes": _NETWORK},
-    "attributes": {"dimension": 384},
-    "parts": [{"scene": "office_1_00", "key": _KEY, "digest": "5c" * 32, "points": 30000, "bytes": 7200000}],
-}
 HOST: Example = {
     "id": "h0199f2a4c0d11111",
     "name": "laptop",

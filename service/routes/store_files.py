@@ -26,6 +26,17 @@ Name = Annotated[
     str, PathParameter(description="A file that the part's manifest lists, or manifest.json.", examples=["zarr.json"])
 ]
 
+_MANIFEST = {
+    "format_version": 1,
+    "key": examples.ARTIFACT["key"],
+    "kind": "embeddings",
+    "stage": "extract",
+    "output": "embeddings",
+    "spec": {"stage": "extract"},
+    "inputs": {"scenes": examples.ARTIFACT["key"]},
+    "attributes": {"dimension": 384},
+    "parts": [{"scene": "office_1_00", "key": "0b" * 16, "digest": "5c" * 32, "points": 30000, "bytes": 7200000}],
+}
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}, "example": ""}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file. Its ETag is its BLAKE3; it never changes.", "content": _BYTES},
@@ -42,7 +53,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
     responses={
         200: {
             "description": "The manifest as it lies in the store.",
-            "content": {"application/json": {"schema": {"type": "object"}, "example": examples.MANIFEST}},
+            "content": {"application/json": {"schema": {"type": "object"}, "example": _MANIFEST}},
         },
         304: {"description": "If-None-Match names the manifest as it is."},
     },

@@ -14,6 +14,8 @@ import numpy as np
 
 from storage import keys
 from storage.artifacts import admission
+from storage.artifacts.kinds import KINDS
+from storage.artifacts.manifests import ArrayEntry
 from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
 from storage.errors import SpecInvalid, StoreError
 
@@ -81,16 +83,17 @@ def part_faults(store: ArtifactStore, manifest: ArtifactManifest, entry: PartEnt
         part = store.part(entry.key)
         if part is None:
             return [f"the part {entry.key} (scene {entry.scene or 'none'}) is missing from the store"]
-        shapes: dict[str, tuple[int, ...]] = {}
+        listed: dict[str, ArrayEntry] = {}
         arrays: dict[str, Array] = {}
         for name in part.names():
             values = part.array(name)
             admission.check_values(manifest.kind, entry.scene, name, values)
-            shapes[name] = values.shape
+            scaled = KINDS[manifest.kind].arrays[name].scaled_by in part.names()
+            listed[name] = ArrayEntry(values.shape, "int8" if scaled else values.dtype.name)
             if manifest.kind == "embeddings":
                 arrays[name] = values
         attributes = part.attributes
-        admission.check_complete(manifest.kind, entry.scene, shapes, part.files(), attributes.get("num_points"))
+        admission.check_complete(manifest.kind, entry.scene, listed, part.files(), attributes.get("num_points"))
     except (StoreError, SpecInvalid) as error:
         return [f"{error.message} ({of})"]
     return [f"{fault} {of}" for fault in _embedding_faults(manifest, attributes, arrays)] if arrays else []

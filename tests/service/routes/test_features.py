@@ -79,7 +79,7 @@ def test_an_artifact_of_a_newer_format_is_a_conflict_that_says_to_upgrade(api: A
     store = api.parts.store
     of_artifact, of_part = store.artifact_path(figures), store.part_path(figures[::-1]) / "manifest.json"
     for manifest in (of_part, of_artifact):
-        manifest.write_text('{"format_version": 2}')
+        manifest.write_text('{"format_version": 99}')
         for path in (
             f"/artifacts/{figures}",
             f"/artifacts/{figures}/files/segmentation.png",

@@ -22,6 +22,8 @@ def test_the_method_runs_every_stage_but_inspection_copies_and_the_supervised_on
         "inspect",
         "supervise",
         "import_checkpoint",
+        "import_features",
+        "verify",
         "pull",
         "repair",
         "external",

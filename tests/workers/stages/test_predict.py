@@ -213,7 +213,7 @@ def test_text_of_another_dimension_stops_a_distillation_before_it_trains(world: 
 
 @pytest.mark.parametrize(
     ("content", "error", "said"),
-    [('{"format_version": 2}', FormatTooNew, "format 2.*upgrade vlglab"), ("{", StoreCorrupt, "is not JSON")],
+    [('{"format_version": 99}', FormatTooNew, "format 99.*upgrade vlglab"), ("{", StoreCorrupt, "is not JSON")],
 )
 def test_a_part_that_cannot_be_opened_is_an_error_with_its_scene(
     tmp_path: Path, content: str, error: type[FormatTooNew | StoreCorrupt], said: str
@@ -234,7 +234,7 @@ def test_a_part_of_an_earlier_attempt_that_cannot_be_opened_is_an_error_with_its
     world = made.build(store)
     add_network(world, model())
     earlier = predicted(world)
-    (store.part_path(earlier.parts[0].key) / "manifest.json").write_text('{"format_version": 2}')
+    (store.part_path(earlier.parts[0].key) / "manifest.json").write_text('{"format_version": 99}')
     with pytest.raises(FormatTooNew) as caught:
         predicted(world)
     assert caught.value.scene == "room_c"
