@@ -14,14 +14,15 @@
     ├── Conflict                         the state forbids it
     │   ├── IllegalMove                  a run cannot go from this state to that one
     │   ├── NameTaken                    something else has this name already
-    │   └── KeyReused                    an Idempotency-Key that was used for another request
+    │   ├── KeyReused                    an Idempotency-Key that was used for another request
+    │   └── QuotaExceeded                the store's quota has no room for what is brought in
     ├── AccessDenied                     the caller may not do this
     │   ├── TokenRefused                 no token, or one that is unknown, expired or revoked
     │   └── NotPermitted                 the token's role or owner does not cover it
     ├── StoreError                       what lies in the store cannot be used
     │   ├── StoreCorrupt                 a digest, checksum, shape or file is wrong
     │   ├── FormatTooNew                 written by a newer vlglab
-    │   ├── StoreUnwritable              its disk is full, or read only
+    │   ├── StoreUnwritable              read-only, full, or not allowed: nothing can be changed in it
     │   └── PointOrderMismatch           embeddings or labels belong to other points
     ├── DatabaseError                    the database cannot be used as it is
     │   └── WrongRevision                its tables are older or newer than this code
@@ -157,6 +158,12 @@ class KeyReused(Conflict):
     code = "key_reused"
 
 
+class QuotaExceeded(Conflict):
+    """The store's quota has no room for what is brought in."""
+
+    code = "quota_exceeded"
+
+
 class AccessDenied(VlglabError):
     """The caller may not do this."""
 
@@ -197,7 +204,7 @@ class FormatTooNew(StoreError):
 
 
 class StoreUnwritable(StoreError):
-    """The store's disk takes no more: it is full, or read only."""
+    """The store cannot be changed: its disk is read-only or full, or its folder belongs to somebody else."""
 
     code = "store_unwritable"
     status = 507

@@ -245,6 +245,10 @@ class MemoryStore:
         """Keys of the published artifacts, sorted."""
         return iter(sorted(self._manifests))
 
+    def parts(self) -> Iterator[str]:
+        """Keys of the published parts; see `ArtifactStore.parts`."""
+        return iter(list(self._parts))
+
     def staged(self) -> frozenset[str]:
         """Tokens under which something is being written; see `ArtifactStore.staged`."""
         with self._lock:

@@ -217,6 +217,9 @@ class ArtifactStore(Protocol):
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""
 
+    def parts(self) -> Iterator[str]:
+        """Keys of the published parts, in no order, by name alone; one that is published meanwhile may be missing."""
+
     def staged(self) -> frozenset[str]:
         """Names of the staging directories: tokens under which something is or was being written."""
 

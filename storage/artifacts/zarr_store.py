@@ -195,6 +195,12 @@ class ZarrStore:
         folder = self.root / "artifacts"
         return iter(sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else [])
 
+    def parts(self) -> Iterator[str]:
+        """Keys of the published parts; see `ArtifactStore.parts`."""
+        folder = self.root / "parts"
+        for shelf in sorted(folder.iterdir()) if folder.is_dir() else []:
+            yield from (path.name for path in shelf.iterdir())
+
     def staged(self) -> frozenset[str]:
         """Names of the staging directories; see `ArtifactStore.staged`."""
         folder = self.root / "staging"

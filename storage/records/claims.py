@@ -10,7 +10,7 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from storage import keys
-from storage.records import hosts, needs, revision
+from storage.records import hosts, needs, quotas, revision
 from storage.records.database import Database, now
 from storage.records.runs import move
 from storage.records.tables import AttemptRow, RunRow
@@ -34,8 +34,8 @@ def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] =
 
     What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
     stage that uses one waits for a free one. The first run that the host could hold but has no room for keeps what it
-    waits for from those behind it, so that small ones do not pass it for ever. Whether the tables are still those of
-    this code is read there too.
+    waits for from those behind it, so that small ones do not pass it for ever. Nothing fits while the store's quota is
+    used up. Whether the tables are still those of this code is read there too.
 
     Args:
         db: the database.
@@ -103,7 +103,7 @@ def _fitting(
     row = session.scalars(query.where(needs.fits(whole, has_gpus=room.has_gpus))).first()
     if row is not None and not (asked := needs.of(row, has_gpus=room.has_gpus)).within(free):
         row = session.scalars(query.where(needs.fits(free.less(asked), has_gpus=room.has_gpus))).first()
-    if row is None:
+    if row is None or quotas.is_full(session):
         return None
     return row, room.gpus[: needs.of(row, has_gpus=room.has_gpus).gpus]
 

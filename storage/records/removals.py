@@ -5,6 +5,9 @@ that leaves marks, and whoever deletes it again, or the next start of the servic
 artifact goes with its last run: its row first, so that nobody finds it any more, then its files, by renames, under the
 writer's lock. So a worker that counts on a part of it records nothing (`leases.record_artifact` looks under the same
 lock whether all is there) and begins again, and an artifact that has its row has its parts.
+
+An artifact that somebody has pinned, or reads under a lease, stays when its last run goes, with its row; the run goes.
+When pin and lease are gone too, the collector takes it (`collecting`).
 """
 
 from __future__ import annotations
@@ -27,9 +30,7 @@ from storage.records.pages import pieces
 from storage.records.runs import row_of
 from storage.records.states import FINAL
 from storage.records.tables import (
-    ArtifactTableRow,
     Base,
-    EvaluationTableRow,
     ExperimentRow,
     RemovalRow,
     RunInputRow,
@@ -205,13 +206,7 @@ def _check(session: Session, ids: Sequence[str]) -> None:
 def _hide(session: Session, ids: Collection[str], fate: Fate) -> None:
     """Takes the rows away by which anybody would find the artifacts that go; marks these."""
     session.execute(delete(RunOutputRow).where(RunOutputRow.run_id.in_(ids)))
-    for some in pieces(fate.removed):
-        session.execute(delete(EvaluationTableRow).where(EvaluationTableRow.artifact_key.in_(some)))
-        session.execute(delete(ArtifactTableRow).where(ArtifactTableRow.key.in_(some)))
-    moment = now(session)
-    for key in fate.removed:
-        if session.get(RemovalRow, ("artifact", key)) is None:
-            session.add(RemovalRow(what="artifact", id=key, at=moment))
+    withdrawals.hide(session, fate.removed, now(session))
 
 
 def _owned() -> Iterator[Table]:

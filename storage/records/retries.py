@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import IllegalMove
+from storage.records import artifacts
 from storage.records.database import Database
 from storage.records.planning import INPUT_FAILED
 from storage.records.runs import Run, move, read_row, row_of
@@ -64,6 +65,12 @@ def _check_can_begin(session: Session, row: RunRow) -> None:
     """
     if session.get(RemovalRow, ("run", row.id)) is not None:
         raise IllegalMove(f"the run {row.id} is being deleted")
+    read = {i.artifact_key: i.port for i in row.inputs if i.artifact_key is not None}
+    for key in sorted(read.keys() - artifacts.existing(session, read)):
+        raise IllegalMove(
+            f"the artifact {key}, the input {read[key]!r} of the run {row.id}, is no more in the store: it was"
+            " collected; run the stage that makes it again, and submit this one with what that gives"
+        )
     lost = next((i.port for i in row.inputs if i.source_run_id is None and i.artifact_key is None), None)
     if lost is not None:
         raise IllegalMove(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from storage.artifacts.store import ArtifactStore
 from storage.records import claims
 from storage.records.database import Database
+from storage.records.withdrawals import writable
 
 
 def sweep(db: Database, store: ArtifactStore) -> int:
@@ -15,6 +18,31 @@ def sweep(db: Database, store: ArtifactStore) -> int:
 
     Raises:
         DatabaseError: the database does not answer; nothing is removed then.
+        StoreUnwritable: the store cannot be changed.
     """
     staged = store.staged()
-    return store.sweep(claims.living_tokens(db), among=staged) if staged else 0
+    if not staged:
+        return 0
+    living = claims.living_tokens(db)
+    with writable():
+        return store.sweep(living, among=staged)
+
+
+def dead(db: Database, store: ArtifactStore) -> frozenset[str]:
+    """Names of what a sweep would remove."""
+    staged = store.staged()
+    return staged - claims.living_tokens(db) if staged else staged
+
+
+def num_bytes(store_root: Path, names: frozenset[str]) -> int:
+    """Bytes of the files under some staging directories: it walks these, and nothing that is published."""
+    folders = [store_root / "staging" / name for name in names]
+    return sum(_size(path) for folder in folders if folder.is_dir() for path in folder.rglob("*"))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 of a folder, and of a file that has gone meanwhile."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

@@ -1,46 +1,21 @@
-"""The tables, as SQLAlchemy models. `migrations` makes them; a test holds the two equal. No behaviour here."""
+"""The tables, as SQLAlchemy models. `migrations` makes them; a test holds the two equal. No behaviour here.
+
+Those of pins, quotas and collection stand in `keeping_tables`.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, String, Text, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import BigInteger, ForeignKey, Index, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-BigId = BigInteger().with_variant(Integer, "sqlite")
-Json = dict[str, Any]
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time: timestamptz on PostgreSQL, naive UTC text on SQLite, always an aware UTC datetime in Python."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database: aware values only, turned to UTC."""
-        if value is None:
-            return None
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database: aware, UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    """Root of the models; its metadata is what migrations are checked against."""
-
-    type_annotation_map = {  # noqa: RUF012
-        datetime: UtcDateTime(),
-        Json: JSON(none_as_null=True),
-        list[Any]: JSON(none_as_null=True),
-        str: String(),
-    }
+from storage.records import keeping_tables  # noqa: F401 - so that whoever knows these tables knows those too
+from storage.records.table_base import Base as Base
+from storage.records.table_base import BigId as BigId
+from storage.records.table_base import Json as Json
+from storage.records.table_base import UtcDateTime as UtcDateTime
 
 
 class ExperimentRow(Base):

@@ -1,4 +1,4 @@
-"""Why a run waits, in words: for its inputs, for another run of its key, or for a machine. Knows the tables."""
+"""Why a run waits, in words: for its inputs, another run of its key, room in the store, a machine. Knows the tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import InvalidInput
-from storage.records import hosts, needs
+from storage.records import hosts, needs, quotas
 from storage.records.database import Database
 from storage.records.hosts import Host
 from storage.records.needs import Needs
@@ -33,6 +33,9 @@ def reason(db: Database, run_id: str) -> str | None:
         asked = {has_gpus: needs.of(row, has_gpus=has_gpus) for has_gpus in (False, True)}
         if row.state != "ready":
             return None
+        full = quotas.room(session)
+    if full.fill == "full" and row.stage not in stages.BY_OWNER:
+        return f"room in the store: {full.warning}"
     return _machine([host for host in hosts.list_hosts(db) if host.alive], asked[False], asked[True])
 
 

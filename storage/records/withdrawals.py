@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
-from storage.errors import StoreError
+from storage.errors import StoreUnwritable
+from storage.records import part_index, references
 from storage.records.database import Database
-from storage.records.tables import ArtifactTableRow, RemovalRow, RunInputRow, RunOutputRow
+from storage.records.keeping_tables import ArtifactPartRow, ArtifactUseRow, CollectionMarkRow, PinRow, ReadLeaseRow
+from storage.records.pages import pieces
+from storage.records.part_index import readable
+from storage.records.tables import ArtifactTableRow, EvaluationTableRow, RemovalRow, RunInputRow, RunOutputRow
 from storage.specs.spec import ArtifactKind
 
 _NAMED = 3
 """Most users of an artifact that are named."""
+
+_NO_ARTIFACT = "-"
+"""What can be no artifact's key, to withdraw parts alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class Fate:
     """What becomes of the artifacts of some runs."""
 
     removed: Mapping[str, ArtifactKind]
-    """Keys of those that no other run uses."""
+    """Keys of those that no other run uses and nobody keeps."""
     kept: tuple[Kept, ...]
 
 
@@ -67,10 +76,7 @@ class _Sharing:
         """Reads the manifests that were not read yet. It takes long: no transaction should wait for the most of it."""
         for key in keys:
             if key not in self.parts and key not in self.unread:
-                try:
-                    manifest = self.store.manifest(key)
-                except StoreError:
-                    manifest = None
+                manifest = readable(self.store, key)
                 if manifest is None:
                     self.unread.add(key)
                 else:
@@ -101,7 +107,7 @@ def fate(session: Session, ids: Sequence[str]) -> Fate:
     computed = select(ArtifactTableRow.key).where(ArtifactTableRow.run_id.in_(ids))
     keys = sorted({*session.scalars(given), *session.scalars(computed)})
     rows = {row.key: row for row in session.scalars(select(ArtifactTableRow).where(ArtifactTableRow.key.in_(keys)))}
-    users = _users(session, keys, ids)
+    users = _users(session, keys, ids) | references.held(session, keys)
     kept = tuple(
         Kept(key, _kind(rows[key].kind), rows[key].num_bytes, users[key])
         for key in keys
@@ -118,15 +124,83 @@ def foreseen(db: Database, store: ArtifactStore, what: Fate) -> tuple[tuple[Remo
         alike = [key for kind in sorted(set(what.removed.values())) for key in _of_kind(session, kind)]
     sharing.look(alike)
     for key, kind in what.removed.items():
-        manifest = _manifest(store, key)
+        manifest = readable(store, key)
         found.append(Removed(key, kind, 0, 0, 0) if manifest is None else sharing.told(manifest, what.removed))
     return tuple(found), what.kept
+
+
+def hide(session: Session, keys: Collection[str], moment: datetime) -> None:
+    """Takes the rows of artifacts away by which anybody would find them, and marks them for `withdraw_all`.
+
+    Args:
+        session: an ordered write transaction, in which it was seen that no run gives them and nobody keeps them.
+        keys: the artifacts; those without a row are only marked.
+        moment: now.
+    """
+    of_artifacts = (EvaluationTableRow, PinRow, ReadLeaseRow, ArtifactUseRow, ArtifactPartRow)
+    for some in pieces(keys):
+        for table in of_artifacts:
+            session.execute(delete(table).where(table.artifact_key.in_(some)))
+        marked = CollectionMarkRow.what.in_(("artifact", "manifest")), CollectionMarkRow.id.in_(some)
+        session.execute(delete(CollectionMarkRow).where(*marked))
+        session.execute(delete(ArtifactTableRow).where(ArtifactTableRow.key.in_(some)))
+    for key in keys:
+        if session.get(RemovalRow, ("artifact", key)) is None:
+            session.add(RemovalRow(what="artifact", id=key, at=moment))
+
+
+def withdraw_parts(db: Database, store: ArtifactStore, keys: Sequence[str], scene_wise: bool | None) -> list[str]:
+    """Takes those of some parts out of the store that no artifact holds; their keys.
+
+    None goes while the parts of a recorded artifact are not known, or while a run has begun that may count on one.
+
+    Args:
+        db: the database.
+        store: the store.
+        keys: keys of the parts.
+        scene_wise: whether they are scenes; None where that is not known.
+
+    Raises:
+        StoreUnwritable: the store cannot be changed.
+    """
+    gone: list[str] = []
+    for some in pieces(keys):
+        with db.write() as session:
+            unsure = session.scalar(part_index.not_copied().limit(1)) is not None
+            if unsure or references.is_being_written(session, scene_wise=scene_wise):
+                return gone
+            free = sorted(set(some) - part_index.known(session, some))
+            with writable():
+                store.withdraw(_NO_ARTIFACT, free)
+            marked = CollectionMarkRow.what == "part", CollectionMarkRow.id.in_(some)
+            session.execute(delete(CollectionMarkRow).where(*marked))
+            gone += free
+    return gone
+
+
+@contextmanager
+def writable() -> Iterator[None]:
+    """Turns what a disk answers to a change of the store into our error.
+
+    Raises:
+        StoreUnwritable: the disk is read-only, full, or not ours.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnwritable(
+            f"the store cannot be changed ({error}); see that its disk is mounted for writing, has room, and that the"
+            " folder belongs to the service. What was begun is ended by the next try"
+        ) from error
 
 
 def withdraw_all(db: Database, store: ArtifactStore) -> list[Removed]:
     """Takes the files of all marked artifacts out of the store and their marks away.
 
     One that was computed and recorded anew since it was marked stays.
+
+    Raises:
+        StoreUnwritable: the store cannot be changed; the marks of what is left stay.
     """
     with db.read() as session:
         marked = sorted(session.scalars(select(RemovalRow.id).where(RemovalRow.what == "artifact")))
@@ -136,7 +210,7 @@ def withdraw_all(db: Database, store: ArtifactStore) -> list[Removed]:
 
 def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -> Removed | None:
     """Withdraws one artifact; None where nothing of it was there, or it is wanted again."""
-    manifest = _manifest(store, key)
+    manifest = readable(store, key)
     if manifest is not None:
         with db.read() as session:
             alike = _of_kind(session, manifest.kind)
@@ -146,24 +220,18 @@ def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -
         if session.get(ArtifactTableRow, key) is not None:
             return None
         if manifest is None:
-            store.withdraw(key, ())
+            with writable():
+                store.withdraw(key, ())
             return None
         sharing.look(_of_kind(session, manifest.kind))
-        store.withdraw(key, sharing.own_parts(manifest, (key,)))
+        with writable():
+            store.withdraw(key, sharing.own_parts(manifest, (key,)))
         return sharing.told(manifest, (key,))
 
 
 def _of_kind(session: Session, kind: str) -> list[str]:
     """Keys of the published artifacts of a kind: only these can share a part."""
     return list(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)))
-
-
-def _manifest(store: ArtifactStore, key: str) -> ArtifactManifest | None:
-    """An artifact's manifest; None where it is gone or cannot be read."""
-    try:
-        return store.manifest(key)
-    except StoreError:
-        return None
 
 
 def _users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -> dict[str, str]:

@@ -413,6 +413,14 @@ class ArtifactStoreConformance:
         store.publish(large, token=TOKEN)
         assert store.is_whole(large)
 
+    def test_parts_are_listed_while_they_are_published(self, store: ArtifactStore) -> None:
+        assert list(store.parts()) == []
+        for key in ("ab12", "ab34", "cd56"):
+            put(store, key, "room-1", embeddings())
+        assert sorted(store.parts()) == ["ab12", "ab34", "cd56"]
+        store.withdraw("none", ["ab34"])
+        assert sorted(store.parts()) == ["ab12", "cd56"]
+
     def test_an_artifact_whose_part_was_withdrawn_is_not_published(self, store: ArtifactStore) -> None:
         entry = put(store, "ab12", "room-1", embeddings())
         store.withdraw("none", ["ab12"])

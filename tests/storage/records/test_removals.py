@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import func, select
 
@@ -43,6 +42,7 @@ from storage.records.tables import Base, MetricSummaryRow, RemovalRow, RunInputR
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures.moving_runs import make_ready
+from tests.fixtures.publishing import publish
 
 Claimed = Callable[..., Claim]
 
@@ -55,26 +55,6 @@ def store(tmp_path: Path) -> ZarrStore:
 @pytest.fixture
 def remover(db: Database, store: ZarrStore) -> Remover:
     return Remover(db, store, store.root)
-
-
-def publish(db: Database, store: ZarrStore, claim: Claim, *scenes: str, key: str | None = None) -> str:
-    """Publishes embeddings with a part a scene, named by the scene, and records them under the claim."""
-    for scene in scenes:
-        if store.entry(keys.digest(scene)) is None:
-            with store.write_part(keys.digest(scene), kind="embeddings", scene=scene, token=claim.token) as part:
-                part.write("embeddings", np.ones((5, 4), np.float16))
-                part.write("point_index", np.arange(5))
-                part.write("views", np.ones(7, np.uint16))
-                part.set(num_points=7, point_order="abc")
-    entries = [store.entry(keys.digest(scene)) for scene in scenes]
-    parts = tuple(entry for entry in entries if entry is not None)
-    key = key or keys.digest([*scenes])
-    manifest = ArtifactManifest(key, "embeddings", "extract", "embeddings", {}, {}, parts)
-    digest = store.publish(manifest, token=claim.token)
-    num_bytes = sum(part.num_bytes for part in parts)
-    row = ArtifactRow(key, "embeddings", "extract", "embeddings", claim.run_id, digest, num_bytes, len(parts), 7)
-    leases.record_artifact(db, claim.token, row, lambda: store.is_whole(manifest))
-    return key
 
 
 @pytest.fixture
