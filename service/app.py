@@ -24,6 +24,7 @@ from service.routes import (
     features,
     health,
     hosts,
+    keeping,
     removals,
     reruns,
     run_views,
@@ -34,7 +35,7 @@ from service.routes import (
     trainers,
     webhooks,
 )
-from service.scheduler import loop
+from service.scheduler import collecting, loop
 from service.webhooks.sender import Sender
 from storage.artifacts import choose
 from storage.errors import InvalidInput
@@ -86,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
     app.include_router(health.probes)
-    acting = (reruns, removals, hosts, webhooks)
+    acting = (reruns, removals, hosts, webhooks, keeping)
     for module in (
         experiments, run_views, runs, trainers, *acting, streams, datasets, features, store_files, catalogue, tokens,
         health,
@@ -121,6 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tasks = (
         asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),
         asyncio.create_task(parts.feed.run(stopping), name="feed"),
+        asyncio.create_task(collecting.run(parts.db, parts.store, parts.settings, stopping), name="collector"),
         asyncio.create_task(asyncio.to_thread(_finish_removals, parts), name="removals"),
         asyncio.create_task(Sender(parts.db, parts.settings).run(stopping), name="webhooks"),
     )

@@ -20,6 +20,7 @@ from service.acting import Acting
 from service.connection import API, DEFAULT_URL, new_key, problem
 from service.feature_reading import FeatureReading
 from service.following import Following
+from service.keeping import Keeping
 from service.retrying import NEVER, Retries
 from service.run_reading import RunReading
 from service.training import Training, given
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting, FeatureReading, Following, RunReading, Training):
+class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,

@@ -15,6 +15,33 @@ MOMENT = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     """Makes the tables, empty; parts of what is there are read from its manifests by the service."""
+    _make_tables_of_artifacts()
+    op.create_table(
+        "collection_marks",
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("code", sa.String(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("num_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("due_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("what", "id"),
+    )
+    op.create_table(
+        "store_policies",
+        sa.Column("store", sa.String(), nullable=False),
+        sa.Column("quota_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("unused_days", sa.Double(), nullable=False),
+        sa.Column("expiring", sa.JSON(), nullable=False),
+        sa.Column("grace_s", sa.Double(), nullable=False),
+        sa.Column("set_by", sa.String(), nullable=False),
+        sa.Column("set_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("store"),
+    )
+
+
+def _make_tables_of_artifacts() -> None:
+    """Those whose rows go with an artifact's."""
     op.create_table(
         "pins",
         sa.Column("artifact_key", sa.String(), nullable=False),
@@ -52,28 +79,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("artifact_key", "part_key"),
     )
     op.create_index("ix_artifact_parts_part", "artifact_parts", ["part_key", "num_bytes"])
-    op.create_table(
-        "collection_marks",
-        sa.Column("what", sa.String(), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("code", sa.String(), nullable=False),
-        sa.Column("why", sa.Text(), nullable=False),
-        sa.Column("num_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("at", MOMENT, nullable=False),
-        sa.Column("due_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("what", "id"),
-    )
-    op.create_table(
-        "store_policies",
-        sa.Column("store", sa.String(), nullable=False),
-        sa.Column("quota_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("unused_days", sa.Double(), nullable=False),
-        sa.Column("expiring", sa.JSON(), nullable=False),
-        sa.Column("grace_s", sa.Double(), nullable=False),
-        sa.Column("set_by", sa.String(), nullable=False),
-        sa.Column("set_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("store"),
-    )
 
 
 def downgrade() -> None:

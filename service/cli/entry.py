@@ -16,6 +16,7 @@ from service.cli import (
     experiments,
     features,
     hosts,
+    keeping,
     runs,
     server,
     sharing,
@@ -42,6 +43,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(features.app, name="features")
 features.app.command("pull")(sharing.pull)
 features.app.command("repair")(sharing.repair)
+keeping.add_to(features.app)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(webhooks.app, name="webhooks")

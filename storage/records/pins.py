@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import delete, select
 
@@ -39,7 +39,7 @@ def add(db: Database, key: str, owner: str, reason: str, until: datetime | None 
             raise InvalidInput(f"got the end {until.isoformat()} of a pin, which is past; expected a later moment")
         uses.note(session, key, moment)
         row = session.get(PinRow, (key, owner)) or PinRow(artifact_key=key, owner=owner, created_at=moment)
-        row.reason, row.until = reason, until
+        row.reason, row.until = reason, None if until is None else until.astimezone(UTC)
         session.add(row)
         session.flush()
         return _read(row)

@@ -52,7 +52,12 @@ GIVEN = {
 FILES = {"runs submit": {"spec": {"stage": "embed_labels"}}, "experiments submit-plan": examples.RUN_LIST_REQUEST}
 """Commands that read a file -> what stands in it."""
 
-MORE = {"runs delete": ["--yes"], "experiments delete": ["--yes"], "features diff": ["y"]}
+MORE = {
+    "runs delete": ["--yes"],
+    "experiments delete": ["--yes"],
+    "features diff": ["y"],
+    "features gc": ["--yes"],
+}
 """Commands -> what else they are given: what lets them ask nothing, or an argument that they need here."""
 
 
