@@ -238,7 +238,7 @@ def _manifest(key: str, store: ArtifactStore, db: Database, token: str) -> Artif
     try:
         return store.manifest(key)
     except StoreError as error:
-        faults = checking.manifest_faults(store, key, artifacts.get(db, key).manifest_digest)
+        faults = checking.manifest_faults(store, key, artifacts.digests(db, [key]).get(key))
         if not faults:
             raise  # it is as it was published: a newer vlglab wrote it
         leases.record_finding(db, token, key, Finding.of(faults))
@@ -246,9 +246,10 @@ def _manifest(key: str, store: ArtifactStore, db: Database, token: str) -> Artif
 
 
 def _recorded(run: runs.Run, db: Database) -> dict[str, str]:
-    """Input name -> digest of its manifest as it was recorded when it was published."""
+    """Input name -> digest of its manifest as it was recorded; an artifact that was deleted meanwhile has none."""
     keys_of = {name: state["artifact_key"] for name, state in run.inputs.items() if state["artifact_key"] is not None}
-    return {name: artifacts.get(db, key).manifest_digest for name, key in keys_of.items()}
+    known = artifacts.digests(db, keys_of.values())
+    return {name: known[key] for name, key in keys_of.items() if key in known}
 
 
 def _dataset(run: runs.Run, db: Database) -> RawDataset | None:

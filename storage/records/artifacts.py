@@ -78,6 +78,17 @@ def exists(db: Database, keys: Iterable[str]) -> frozenset[str]:
         return existing(session, keys)
 
 
+def digests(db: Database, keys: Iterable[str]) -> dict[str, str]:
+    """Key -> digest of the manifest, of those of `keys` that are published."""
+    table = ArtifactTableRow
+    found: dict[str, str] = {}
+    with db.read() as session:
+        for some in pieces(sorted(set(keys))):
+            rows = session.execute(select(table.key, table.manifest_digest).where(table.key.in_(some)))
+            found.update((key, recorded) for key, recorded in rows)
+    return found
+
+
 def existing(session: Session, keys: Iterable[str]) -> frozenset[str]:
     """Those of `keys` that are published, within a transaction."""
     wanted = sorted(set(keys))
