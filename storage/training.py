@@ -30,7 +30,7 @@ OPEN_SCENES = 32
 
 @dataclass(frozen=True, slots=True)
 class DrawnPoints:
-    """Points of one scene, in random order, none twice."""
+    """Points of one scene drawn at random, none twice, in ascending order: so they are copied fastest."""
 
     scene: str
     embeddings: Array
@@ -126,6 +126,7 @@ class FeaturePoints:
             index = self._rows(part, "point_index", slice(None))
             rng = np.random.default_rng([self.seed, epoch, int(keys.digest(entry.scene)[:8], 16)])
             chosen = rng.choice(len(index), min(self.points_per_scene, len(index)), replace=False)
+            chosen.sort()
             return DrawnPoints(entry.scene, self._rows(part, "embeddings", chosen), index[chosen])
 
     def _part(self, entry: PartEntry) -> PartReader:

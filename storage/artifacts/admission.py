@@ -21,7 +21,8 @@ from storage.specs.spec import ArtifactKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}")
-_FINITE_ROWS = 16_384
+_FINITE_BYTES = 2**18
+"""Bytes that are looked at at a time: what is made of them stays in the processor's cache."""
 
 
 def is_key(key: str) -> bool:
@@ -98,8 +99,9 @@ def first_not_finite(values: Array) -> int | None:
     """The first row of an array that holds a NaN or an infinity, or None; integers are always finite."""
     if values.dtype.kind != "f" or values.size == 0:
         return None
-    for start in range(0, len(values), _FINITE_ROWS):
-        block = values[start : start + _FINITE_ROWS]
+    step = max(1, _FINITE_BYTES * len(values) // values.nbytes)
+    for start in range(0, len(values), step):
+        block = values[start : start + step]
         finite = (block.view(np.uint16) & 0x7C00) != 0x7C00 if block.dtype == np.dtype("<f2") else np.isfinite(block)
         if not finite.all():
             return start + int(np.argmin(finite.reshape(len(block), -1).all(axis=1)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import blake3
@@ -19,12 +20,15 @@ from storage.artifacts.manifests import FileEntry
 from storage.artifacts.mapped import ABSENT, checksum
 from storage.artifacts.store import Array, as_little_endian
 
+_THREADS = min(4, os.cpu_count() or 1)
+"""Files that are written at a time; hashing and writing let other threads run."""
+
 _BLOCK_BYTES = 2**18
 """Bytes that are hashed and written at a time, while they are in the processor's cache."""
 
 
 def write_chunks(path: Path, values: Array) -> dict[str, FileEntry]:
-    """Writes every chunk of the array at `path`, one at a time: no second copy of the whole.
+    """Writes every chunk of the array at `path`, a few files at a time: no second copy of the whole.
 
     Args:
         path: the array's directory, with its zarr.json.
@@ -41,18 +45,23 @@ def write_chunks(path: Path, values: Array) -> dict[str, FileEntry]:
     layout = read_layout(path)
     if values.shape != layout.shape or values.dtype.newbyteorder("<") != layout.dtype:
         raise ValueError(f"got values {values.dtype} {values.shape}, {path.name} is {layout.dtype} {layout.shape}")
-    written = {}
-    for number, start in enumerate(range(0, len(values) if layout.num_values else 0, layout.file_rows)):
-        file = layout.file(path, number)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        hasher, size = blake3.blake3(), 0
-        with file.open("wb", buffering=0) as stream:
-            for piece in _pieces(values[start : start + layout.file_rows], layout):
-                hasher.update(piece)
-                _write(stream.fileno(), piece)
-                size += len(piece)
-        written[file.relative_to(path).as_posix()] = FileEntry(hasher.hexdigest(), size)
-    return written
+    rows = [values[i : i + layout.file_rows] for i in range(0, len(values), layout.file_rows)]
+    files = [layout.file(path, number) for number in range(len(rows) if layout.num_values else 0)]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="chunks") as pool:
+        entries = list(pool.map(_write_file, files, rows, [layout] * len(files)))
+    return {file.relative_to(path).as_posix(): entry for file, entry in zip(files, entries, strict=True)}
+
+
+def _write_file(file: Path, values: Array, layout: Layout) -> FileEntry:
+    """Writes one file, which holds these rows."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    hasher, size = blake3.blake3(), 0
+    with file.open("wb", buffering=0) as stream:
+        for piece in _pieces(values, layout):
+            hasher.update(piece)
+            _write(stream.fileno(), piece)
+            size += len(piece)
+    return FileEntry(hasher.hexdigest(), size)
 
 
 def _pieces(values: Array, layout: Layout) -> Iterator[memoryview]:

@@ -130,13 +130,18 @@ class MappedArray:
             raise IndexError(f"got rows from {rows.min()} to {rows.max()} of an array of {len(self)} rows")
         rows = np.where(rows < 0, rows + len(self), rows)
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        number = rows // self._layout.chunk_rows
-        order = np.argsort(number, kind="stable")
-        bounds = np.searchsorted(number[order], np.arange(len(self._chunks) + 1))
+        ascending = bool((np.diff(rows) >= 0).all())
+        order = None if ascending else np.argsort(rows // self._layout.chunk_rows, kind="stable")
+        grouped = rows if order is None else rows[order]
+        bounds = np.searchsorted(grouped // self._layout.chunk_rows, np.arange(len(self._chunks) + 1))
         for chunk, view, low, high in zip(self._chunks, self._views, bounds[:-1], bounds[1:], strict=True):
-            if low < high:
-                places = order[low:high]
-                out[places] = view[rows[places] - chunk.first_row]
+            if low == high:
+                continue
+            within = grouped[low:high] - chunk.first_row
+            if order is None:  # straight into its place: a third of the time
+                np.take(view, within, axis=0, out=out[low:high], mode="clip")
+            else:
+                out[order[low:high]] = view[within]
         return out
 
     def _view(self, number: int) -> Array:
