@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
+from storage.artifacts.zarr_reader import ZarrPartReader
 from storage.errors import NotFound, SpecInvalid
 
 PERCENTILES = (1, 5, 25, 50, 75, 95)
@@ -279,7 +280,9 @@ def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Ro
 
 
 def _rows(part: PartReader, rows: NDArray[np.intp]) -> Array:
-    """Some rows of a part's embeddings, copied: what the reader holds of the others can go."""
+    """Some rows of a part's embeddings; of one on a disk no others are held."""
+    if isinstance(part, ZarrPartReader):
+        return part.rows("embeddings", rows)
     return part.array("embeddings")[rows]
 
 
