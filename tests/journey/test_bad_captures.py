@@ -78,6 +78,7 @@ def test_a_bad_frame_ends_the_run_with_its_scene_and_name(
     assert {run.state for run_name, run in runs.items() if run_name in ("extract", "distill")} == {"cancelled"}
 
 
+@pytest.mark.slow
 def test_a_capture_goes_through_and_survives_losing_an_image(client: Client, captures: Path) -> None:
     folder = write_capture(captures / "wall")
     client.add_dataset(

@@ -131,6 +131,7 @@ def _forget(db: Database, key: str) -> None:
             read_leases.release(db, lease.id)
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_killed_leaves_the_store_as_before_or_complete(
     db: Database, database_url: str, tmp_path: Path
 ) -> None:

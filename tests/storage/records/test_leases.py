@@ -12,6 +12,7 @@ from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
+from storage.records.features import Finding
 from storage.records.runs import Run
 from storage.specs import stages
 from tests.fixtures.moving_runs import end, make_ready
@@ -33,6 +34,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "note": {"message": "m"},
     "record_artifact": {"artifact": ROW},
     "record_evaluations": {"artifact_key": "c" * 32, "rows": [SCORE]},
+    "record_finding": {"artifact_key": "c" * 32, "found": Finding(0)},
     "succeed": {"outputs": {}, "cached": False},
     "fail": {"code": "c", "message": "m", "scene": None},
     "cancelled": {},

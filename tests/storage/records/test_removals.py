@@ -206,7 +206,8 @@ def test_an_experiment_goes_whole_but_for_what_runs_outside_use(
     assert sorted(one.key for one in done.removed) == sorted(keys.digest([scene]) for scene in "ac")
     assert [one.key for one in done.kept] == [keys.digest(["b"])]
     assert there(store, "a", "b", "c") == [False, True, False]
-    left = {"runs", "run_outputs", "attempts", "events", "artifacts", "evaluations", "metric_summaries"}
+    of_runs = {"runs", "run_outputs", "attempts", "events", "metric_summaries"}
+    left = {*of_runs, "artifacts", "features", "evaluations"}
     assert set(rows(db)) == left
     with db.read() as session:
         assert set(session.scalars(select(MetricSummaryRow.run_id))) == {outside.run_id}
