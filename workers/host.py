@@ -20,7 +20,7 @@ import psutil
 
 from storage import log_format
 from storage.artifacts import choose
-from storage.errors import DatabaseError, InvalidInput, LeaseLost, VlglabError, WrongRevision
+from storage.errors import DatabaseError, InvalidInput, LeaseLost, StoreUnwritable, VlglabError, WrongRevision
 from storage.records import claims, hosts, leases, lost_attempts, revision, staging
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -143,7 +143,7 @@ class Host:
         """Removes what attempts that are over have left staged."""
         try:
             removed = staging.sweep(self.db, choose.open_store(self.config))
-        except OSError as error:
+        except (OSError, StoreUnwritable) as error:
             log.warning("the store cannot be swept: %s", error)
             return
         if removed:

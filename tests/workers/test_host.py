@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -252,6 +254,25 @@ def test_a_host_keeps_the_run_of_a_process_that_needs_longer_than_a_lease_to_sta
         kept_until = db.now() + timedelta(seconds=3.0)
         wait_until(lambda: db.now() > kept_until)
         assert lost_attempts.expire(db, 3) == []
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
+def test_a_store_that_cannot_be_swept_does_not_end_its_host(
+    host: Host, fault: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = host.config.store_path / "staging" / "dead" / "x"
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+    def refuse(*_: object) -> None:
+        raise OSError(fault, "the disk says no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        host._sweep()
+    assert "the disk says no" in caplog.text and path.exists()
+    host._sweep()
+    assert not path.exists()
 
 
 def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
