@@ -15,7 +15,7 @@ from service.dependencies import TheDatabase, TheStore
 from service.stored_files import bytes_answer, file_answer
 from storage.artifacts.manifests import digest
 from storage.errors import NotFound, StoreCorrupt
-from storage.records import artifacts
+from storage.records import artifacts, uses
 
 router = APIRouter(prefix="/store", tags=["store"], responses=problems.RESPONSES)
 
@@ -59,11 +59,15 @@ _FILE: dict[int | str, dict[str, Any]] = {
     },
 )
 def read_manifest(key: Key, request: Request, db: TheDatabase, store: TheStore) -> Response:
-    """The parts of a published artifact with their keys and digests. Its ETag is its BLAKE3; it never changes."""
+    """The parts of a published artifact with their keys and digests. Its ETag is its BLAKE3; it never changes.
+
+    Whoever reads an artifact begins here, so that it counts as a use of it.
+    """
     artifacts.get(db, key)
     content = store.manifest_file(key)
     if content is None:
         raise StoreCorrupt(f"the artifact {key} is recorded, but its manifest is gone from the store; compute it again")
+    uses.note_read(db, key)
     return bytes_answer(request, content, digest(content))
 
 

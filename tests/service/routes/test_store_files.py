@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from storage.records import leases
+from storage.records.keeping_tables import ArtifactUseRow
 
 KEY, PART = "0123456789abcdef" * 2, ("0123456789abcdef" * 2)[::-1]
 URL = f"/api/v1/store/parts/{PART[:2]}/{PART}"
@@ -51,11 +52,15 @@ def test_every_file_of_a_part_is_there_as_it_lies_on_the_disk(api: Any, part: Pa
 
 
 def test_a_manifest_is_what_the_database_has_the_digest_of(api: Any, part: Path) -> None:
+    with api.parts.db.read() as session:
+        assert session.get(ArtifactUseRow, KEY) is None
     answer = api.http.get(MANIFEST)
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["parts"][0]["key"] == PART
     digest = blake3.blake3(answer.content).hexdigest()
     assert api.get(f"/artifacts/{KEY}")["manifest_digest"] == digest
+    with api.parts.db.read() as session:
+        assert session.get(ArtifactUseRow, KEY) is not None, "somebody has read it"
     assert api.http.get(MANIFEST, headers={"If-None-Match": f'"{digest}"'}).status_code == 304
     assert api.http.head(MANIFEST).headers["content-length"] == str(len(answer.content))
 
