@@ -50,9 +50,10 @@ format: .venv/.for-tests ## Lays the code out as `lint` wants it
 bench-sparse: .venv/.for-tests ## MinkUNet beside MinkowskiEngine (where installed), then at several sizes
 	$(BIN)/python -m benchmarks.sparse $(ARGS)
 
-bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings, then a training epoch beside .pt files
+bench-store: .venv/.for-tests ## Times writing, verifying and reading a scene's embeddings, then a training epoch beside .pt files, then pulling
 	$(BIN)/python -m benchmarks.store $(ARGS)
 	$(BIN)/python -m benchmarks.loading
+	$(BIN)/python -m benchmarks.pull
 
 bench-load: .venv/.for-tests ## 64 clients submit, read and follow events for ten minutes, on SQLite; ARGS=--postgres on PostgreSQL
 	$(BIN)/python -m benchmarks.load $(ARGS)
