@@ -93,6 +93,7 @@ def test_the_same_experiment_again_is_cached_and_changes_no_byte(
     assert after == before
 
 
+@pytest.mark.slow
 def test_one_changed_field_computes_only_what_depends_on_it(client: Client, first: dict[str, schemas.Run]) -> None:
     again = ended(client, submit(client, "tiny", specialize__adapter__alpha=0.5).id)
     states = {name: run.state for name, run in again.items()}
@@ -101,6 +102,7 @@ def test_one_changed_field_computes_only_what_depends_on_it(client: Client, firs
     assert {name for name, state in states.items() if state == "cached"} == set(first) - redone
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(client: Client, first: dict[str, schemas.Run]) -> None:
     experiment = submit(client, "tiny", distill__training__repeats=20, distill__seed=5)
 

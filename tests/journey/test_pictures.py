@@ -59,6 +59,7 @@ def labels_of(client: Client, home: Path, key: str) -> np.ndarray:
     return np.asarray(group["labels"])
 
 
+@pytest.mark.slow
 def test_a_prediction_of_an_ablation_is_drawn_in_four_panels_and_the_second_time_cached(
     client: Client, ablation: dict[str, schemas.Run], home: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_run_that_labelled_nothing_says_what_it_made_and_which_run_to_draw(
     assert status == 2 and "labelled scenes of test, none of train" in out
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_evaluated_by_one_request_and_predicts_what_it_did_before(
     client: Client, ablation: dict[str, schemas.Run], home: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_check_walks_a_release_and_says_what_is_missing(client: Client, dataset:
     assert "scene0707_00" in table and "visible %" in table
 
 
+@pytest.mark.slow
 def test_every_stage_runs_on_a_release_whose_test_scenes_hide_their_labels(
     client: Client, dataset: str, tmp_path: Path
 ) -> None:

@@ -68,7 +68,7 @@ def test_a_run_whose_part_is_deleted_begins_again(
         if first and moment == "after":
             delete(store)
 
-    stage = SimpleNamespace(external_inputs=lambda context: {}, run=work)
+    stage = SimpleNamespace(external_inputs=lambda context: {}, output_keys=one_run.table.computed_keys, run=work)
     monkeypatch.setattr(one_run.table, "load", lambda name: stage)
     config = settings.model_copy(update={"database_url": database_url})
     made = runs.create(db, [PlannedRun("text", SPEC)])[0]

@@ -41,7 +41,7 @@ def claimed(db: Database, time_limit_s: float | None) -> Claim:
 
 def working(monkeypatch: pytest.MonkeyPatch, work: Callable[[Context], None]) -> None:
     """Puts a stage of a test's own in the place of every stage."""
-    stage = SimpleNamespace(external_inputs=lambda context: {}, run=work)
+    stage = SimpleNamespace(external_inputs=lambda context: {}, output_keys=one_run.table.computed_keys, run=work)
     monkeypatch.setattr(one_run.table, "load", lambda name: stage)
 
 

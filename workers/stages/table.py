@@ -53,11 +53,12 @@ def load(name: str) -> Stage:
     if name not in MODULES:
         raise UnknownName.among("stage", name, MODULES)
     module = importlib.import_module(MODULES[name])
-    named = getattr(module, "output_keys", _computed_keys)
+    named = getattr(module, "output_keys", computed_keys)
     return Stage(module.run, getattr(module, "external_inputs", _nothing), named)
 
 
-def _computed_keys(context: Context) -> Mapping[str, str]:
+def computed_keys(context: Context) -> Mapping[str, str]:
+    """Output -> its key, of a stage that makes everything itself."""
     return {name: keys.artifact_key(context.spec, name, context.input_keys()) for name in context.spec.outputs}
 
 

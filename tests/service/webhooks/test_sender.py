@@ -79,6 +79,7 @@ def test_a_receiver_that_fails_first_gets_the_same_message_until_it_takes_it(api
         wait_until(lambda: len(receiver.bodies) == 5, 20)
 
 
+@pytest.mark.slow
 def test_a_receiver_that_never_takes_it_is_given_up_after_the_stated_tries(settings: Settings, api: Any) -> None:
     with receiving(Receiver(answers=(503,))) as receiver:
         api.post("/webhooks", {"url": receiver.url, "states": ["cancelled"]})

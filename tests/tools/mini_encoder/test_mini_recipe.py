@@ -138,6 +138,7 @@ def test_pictures_say_their_domain_and_come_back_from_the_cache(pictures: Pictur
         assert np.array_equal(taken.labels, pictures.labels[4:5])
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss_and_the_weights_can_be_used(pictures: Pictures, tmp_path: Path) -> None:
     images = torch.from_numpy(pictures.images[:, ::2, ::2][:, :112, :160] / np.float32(127.5) - 1).permute(0, 3, 1, 2)
     labels = torch.from_numpy(pictures.labels[:, ::2, ::2][:, :112, :160]).long()

@@ -88,6 +88,7 @@ def test_the_whole_path_learns_a_held_out_room(world: made.World, class_balance:
     assert (labels == world.labels["room_c"]).mean() > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 def test_the_whole_path_learns_the_same_from_embeddings_of_any_type(world: made.World, dtype: str) -> None:
     before = run_all(world, world.store, LONG)
