@@ -8,7 +8,7 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
-WORKERS ?= 3
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 MLFLOW := mlflow==3.17.2
 COMPILE := $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled" # the loops of a convolution: once, not in the first run

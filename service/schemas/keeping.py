@@ -24,7 +24,7 @@ class PolicyRequest(BaseModel):
 
     model_config = takes(keeping_examples.POLICY_REQUEST)
 
-    quota_bytes: int | None = Field(None, ge=0, le=2**62, description="0 sets no limit.")
+    quota_bytes: int | None = Field(None, ge=0, le=2**53, description="0 sets no limit.")
     unused_days: float | None = Field(None, ge=0, le=36_500, description="0: nothing expires.")
     expiring: list[ArtifactKind] | None = Field(None, max_length=20, description="Kinds that expire; never evaluation.")
     grace_s: float | None = Field(None, ge=0, le=365 * 86_400, description="Seconds between marking and deleting.")

@@ -65,7 +65,7 @@ def shell(tmp_path: Path, client: Client) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PAGE_S)
-def test_every_command_of_the_page_works_in_the_order_in_which_it_stands(
+def test_every_command_and_the_python_of_the_page_work_in_the_order_in_which_they_stand(
     client: Client, shell: dict[str, str], tmp_path: Path
 ) -> None:
     script = commands(client.url)
@@ -79,11 +79,6 @@ def test_every_command_of_the_page_works_in_the_order_in_which_it_stands(
     assert len(list(client.runs(tag="first-look"))) == 10
     (costly,) = client.runs(tag="costly")
     assert (costly.priority, costly.time_limit_s) == (1, 7200)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2 * PAGE_S)
-def test_the_python_of_the_page_works(client: Client, shell: dict[str, str], tmp_path: Path) -> None:
     (snippet,) = blocks("python")
     done = subprocess.run(
         [sys.executable, "-c", snippet.replace(DEFAULT_URL, client.url)],

@@ -61,8 +61,9 @@ def full(module):
     def outer(*args, **named):
         if (FOLDER / "full").exists():
             raise OSError(errno.ENOSPC, "No space left on device (the fault test)")
-        inner(*args, **named)
+        made = inner(*args, **named)
         wait_at("array-written")
+        return made
 
     module.write_array = outer
 
