@@ -15,7 +15,7 @@ import numpy as np
 from storage import keys
 from storage.artifacts import admission
 from storage.artifacts.kinds import KINDS
-from storage.artifacts.manifests import ArrayEntry
+from storage.artifacts.manifests import ArrayEntry, digest
 from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
 from storage.errors import SpecInvalid, StoreError
 
@@ -57,11 +57,12 @@ def manifest_faults(store: ArtifactStore, key: str, recorded: str | None) -> lis
     """
     of = f"the manifest of the artifact {key}"
     try:
-        found = store.manifest_digest(key)
+        content = store.manifest_file(key)
     except StoreError as error:
         return [error.message]
-    if found is None:
+    if content is None:
         return [f"{of} is missing from the store"]
+    found = digest(content)
     if recorded is not None and found != recorded:
         return [f"{of} was changed: its BLAKE3 is {found[:16]}, {recorded[:16]} was recorded when it was published"]
     return []

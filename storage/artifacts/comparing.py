@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
-from storage.artifacts.zarr_reader import ZarrPartReader
 from storage.errors import NotFound, SpecInvalid
 
 PERCENTILES = (1, 5, 25, 50, 75, 95)
@@ -262,7 +261,7 @@ def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Ro
         seed = int(keys.digest(["compared rows", left.scene])[:8], 16)
         drawn = np.sort(np.random.default_rng(seed).choice(len(shared), most, replace=False))
         of_left, of_right = of_left[drawn], of_right[drawn]
-    a, b = _rows(left, of_left), _rows(right, of_right)
+    a, b = left.rows("embeddings", of_left), right.rows("embeddings", of_right)
     if a.shape != b.shape:
         return None
     near = cosines(a, b)
@@ -277,13 +276,6 @@ def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Ro
         steps=steps_apart(a, b),
     )
     return _Rows(about, near)
-
-
-def _rows(part: PartReader, rows: NDArray[np.intp]) -> Array:
-    """Some rows of a part's embeddings; of one on a disk no others are held."""
-    if isinstance(part, ZarrPartReader):
-        return part.rows("embeddings", rows)
-    return part.array("embeddings")[rows]
 
 
 def _verdict(compared: tuple[SceneCosines, ...], same: list[str], other_order: list[str]) -> Verdict:

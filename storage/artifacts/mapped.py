@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.array_metadata import CHECKSUM_BYTES, INDEX_ENTRY_BYTES, Layout, read_layout
-from storage.artifacts.store import Array
-
-Rows = slice | NDArray[np.integer]
+from storage.artifacts.store import Array, Rows
 
 ABSENT = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that was never written."""

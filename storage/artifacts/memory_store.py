@@ -35,6 +35,7 @@ from storage.artifacts.store import (
     PartEntry,
     PartReader,
     PartWriter,
+    Rows,
     StoredFile,
 )
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
@@ -88,6 +89,10 @@ class _MemoryPart:
         if name not in self.arrays:
             raise NotFound(f"the part {self.key} (scene {self.scene or 'none'}) has no array {name!r}; {self.names()}")
         return self.arrays[name].copy()
+
+    def rows(self, name: str, rows: Rows) -> Array:
+        """Some rows of an array; errors as `array`."""
+        return self.array(name)[rows]
 
     def file(self, name: str) -> Path:
         """A local path of one of its plain files (read only).
@@ -215,11 +220,6 @@ class MemoryStore:
             raise StoreCorrupt(f"a file {of} cannot be read: {error}") from error
         was = part.manifest.files
         return [f"{n} {of} was changed" for n in sorted({*now, *was}) if now.get(n) != was.get(n)]
-
-    def manifest_digest(self, key: str) -> str | None:
-        """BLAKE3 of an artifact's manifest, or None; see `ArtifactStore.manifest_digest`."""
-        content = self._manifests.get(key)
-        return None if content is None else digest(content)
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all its parts are there."""

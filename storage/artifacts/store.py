@@ -32,6 +32,7 @@ WHOLE = ""
 """The scene id of the single part of an artifact that is not scene-wise."""
 
 Array = NDArray[Any]
+Rows = slice | NDArray[np.integer]
 Attributes = Mapping[str, Any]
 """JSON-like values; they lie in the group's Zarr attributes."""
 
@@ -106,6 +107,9 @@ class PartReader(Protocol):
             StoreCorrupt: a chunk's checksum is wrong.
         """
 
+    def rows(self, name: str, rows: Rows) -> Array:
+        """Some rows of an array, in the order asked for; errors as `array`."""
+
     def file(self, name: str) -> Path:
         """A local path of one of its plain files (read only).
 
@@ -174,7 +178,11 @@ class ArtifactStore(Protocol):
         """
 
     def manifest_file(self, key: str) -> bytes | None:
-        """The manifest of a published artifact as it lies there, or None; nothing of it is checked."""
+        """The manifest of a published artifact as it lies there, or None; nothing of it is checked.
+
+        Raises:
+            StoreCorrupt: it cannot be read.
+        """
 
     def stored(self, key: str, name: str) -> StoredFile | None:
         """A file of a published part: `manifest.json`, or one that this lists, by its path there.
@@ -198,9 +206,6 @@ class ArtifactStore(Protocol):
 
         Nothing that the part says of itself is believed before its manifest has the digest that the artifact names.
         """
-
-    def manifest_digest(self, key: str) -> str | None:
-        """BLAKE3 of an artifact's manifest as it lies there, readable or not, or None: `publish` returned the same."""
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all parts that it names are there, by name alone: cheap, and reads none of them."""

@@ -95,6 +95,8 @@ class ZarrStore:
             return self.artifact_path(key).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreCorrupt(f"the manifest of the artifact {key} cannot be read ({error}); {RECOMPUTE}") from error
 
     def stored(self, key: str, name: str) -> StoredFile | None:
         """A file of a published part; see `ArtifactStore.stored`."""
@@ -158,15 +160,6 @@ class ZarrStore:
         except StoreCorrupt as error:
             return [f"{error.message} (scene {scene})"]
         return [f"{of} is missing from the store"] if manifest is None else part_files.faults(path, manifest)
-
-    def manifest_digest(self, key: str) -> str | None:
-        """BLAKE3 of an artifact's manifest, or None; see `ArtifactStore.manifest_digest`."""
-        try:
-            return digest(self.artifact_path(key).read_bytes()) if admission.is_key(key) else None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreCorrupt(f"the manifest of the artifact {key} cannot be read ({error}); {RECOMPUTE}") from error
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all its parts are there; see `ArtifactStore.is_whole`."""

@@ -153,6 +153,7 @@ class ArtifactStoreConformance:
         part = store.part("ab12")
         assert part is not None
         np.testing.assert_array_equal(part.array("embeddings"), arrays["embeddings"])
+        np.testing.assert_array_equal(part.rows("embeddings", np.array([2, 0])), arrays["embeddings"][[2, 0]])
 
     def test_nothing_is_seen_before_the_block_ends(self, store: ArtifactStore) -> None:
         with store.write_part("ab12", kind="embeddings", scene="room", token=TOKEN) as writer:

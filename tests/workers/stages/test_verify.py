@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from storage.artifacts.manifests import digest
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import StoreCorrupt
@@ -43,7 +44,7 @@ def verify(
 
 def test_sound_embeddings_verify_and_their_points_are_counted(lab: boxes.World) -> None:
     key = lab.artifacts["embeddings"].key
-    heard, fault = verify(lab, store_of(lab).manifest_digest(key), scenes=lab.artifacts["scenes"])
+    heard, fault = verify(lab, digest(store_of(lab).manifest_file(key) or b""), scenes=lab.artifacts["scenes"])
     assert (fault, heard.findings) == (None, {key: ([], 3 * 700)})
     assert heard.last_progress["done"] == heard.last_progress["total"] == 3
     (note,) = heard.notes
@@ -80,7 +81,7 @@ def test_every_damaged_scene_is_named_and_the_run_fails_with_the_first(lab: boxe
 def test_a_manifest_that_is_not_the_recorded_one_is_a_fault_though_it_reads(lab: boxes.World) -> None:
     key = lab.artifacts["embeddings"].key
     path = store_of(lab).artifact_path(key)
-    recorded = store_of(lab).manifest_digest(key)
+    recorded = digest(store_of(lab).manifest_file(key) or b"")
     path.write_bytes(path.read_bytes().replace(b'"by_hand"', b'"by_hane"'))
     heard, fault = verify(lab, recorded)
     assert fault is not None and f"the manifest of the artifact {key} was changed" in fault
