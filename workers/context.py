@@ -105,7 +105,7 @@ class Context:
     external: Mapping[str, str] = field(default_factory=dict)
     """Digests of inputs that lie outside the store; they enter the keys."""
     recorded: Mapping[str, str] = field(default_factory=dict)
-    """Input name -> digest of its manifest as the records have it, where there are records."""
+    """Input name, or "artifact" for one that the spec names -> digest of its manifest, where there are records."""
     published: dict[str, ArtifactManifest] = field(default_factory=dict)
     """Output -> manifest, of what this run has published."""
     digests: dict[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,7 +143,9 @@ class Mender:
     meter: Meter = field(default_factory=Meter)
 
     def artifact(self, key: str, content: bytes) -> ArtifactManifest | None:
-        """The manifest of an artifact of this store; where it cannot be read, the source's takes its place.
+        """The manifest of an artifact of this store; where it is not what was published, the source's takes its place.
+
+        What was published is known by the digest that was recorded; without records, what can be read passes for it.
 
         Returns:
             None where this store has no such artifact.
@@ -151,19 +153,20 @@ class Mender:
         Raises:
             StoreCorrupt: the source's is not the one that was published here.
         """
-        store = local_store(self.context)
+        store, recorded = local_store(self.context), self.context.recorded.get("artifact")
         path = store.artifact_path(key)
         if not path.parent.exists():
             return None
-        try:
-            found = store.manifest(key)
-        except StoreCorrupt:
-            found = None
-        if found is not None:
-            return found
+        with suppress(StoreCorrupt):
+            lies = store.manifest_file(key)
+            if lies is not None and recorded in (None, digest(lies)):
+                return store.manifest(key)
         manifest = decode_artifact(content, f"the manifest of {key} at {self.source.url}")
-        if manifest.key != key:
-            raise StoreCorrupt(f"the manifest of {key} at {self.source.url} is that of {manifest.key}")
+        if manifest.key != key or recorded not in (None, digest(content)):
+            raise StoreCorrupt(
+                f"the manifest of {key} at {self.source.url} is that of {manifest.key}, or another than was published"
+                f" here (BLAKE3 {digest(content)[:16]}); nothing was changed: name a source with the same artifact"
+            )
         self._put(content, path)
         return manifest
 

@@ -246,8 +246,13 @@ def _manifest(key: str, store: ArtifactStore, db: Database, token: str) -> Artif
 
 
 def _recorded(run: runs.Run, db: Database) -> dict[str, str]:
-    """Input name -> digest of its manifest as it was recorded; an artifact that was deleted meanwhile has none."""
+    """Input name -> digest of its manifest as it was recorded; an artifact that was deleted meanwhile has none.
+
+    An artifact that the spec names itself stands here as "artifact".
+    """
     keys_of = {name: state["artifact_key"] for name, state in run.inputs.items() if state["artifact_key"] is not None}
+    if "artifact" in run.spec:
+        keys_of["artifact"] = run.spec["artifact"]
     known = artifacts.digests(db, keys_of.values())
     return {name: known[key] for name, key in keys_of.items() if key in known}
 

@@ -98,9 +98,15 @@ Run = Callable[..., trial.Trial]
 
 @pytest.fixture
 def run(source: LabSource, here: ZarrStore, machine: Machine) -> Run:
-    def made(stage: str = "pull", *, recorder: trial.Recorder | None = None, **fields: Any) -> trial.Trial:
+    def made(
+        stage: str = "pull",
+        *,
+        recorder: trial.Recorder | None = None,
+        recorded: dict[str, str] | None = None,
+        **fields: Any,
+    ) -> trial.Trial:
         spec = stages.parse({"stage": stage, "source": source.url, "artifact": KEY, **fields})
-        return trial.run_stage(spec, here, machine=machine, recorder=recorder)
+        return trial.run_stage(spec, here, machine=machine, recorder=recorder, recorded=recorded)
 
     return made
 
@@ -429,3 +435,23 @@ def test_what_was_never_published_mends_nothing(run: Run, there: ZarrStore, here
     shutil.rmtree(here.root)
     with pytest.raises(NotFound, match="features pull"):
         run("repair")
+
+
+@pytest.mark.parametrize("flipped", [b'"dimension":128', b'"format_version":1'])
+def test_an_artifact_s_manifest_is_mended_by_the_bytes_that_were_recorded_alone(
+    run: Run, there: ZarrStore, here: ZarrStore, flipped: bytes
+) -> None:
+    run()
+    path, theirs = here.artifact_path(KEY), there.artifact_path(KEY)
+    whole = path.read_bytes()
+    recorded = {"artifact": blake3.blake3(whole).hexdigest()}
+    assert flipped in whole
+    changed = whole.replace(flipped, flipped[:-1] + b"9")
+    path.write_bytes(changed)
+    theirs.write_bytes(whole.replace(b'"stage":"extract"', b'"stage":"another"'))
+    with pytest.raises(StoreCorrupt, match="another than was published"):
+        run("repair", recorded=recorded)
+    assert path.read_bytes() == changed
+    theirs.write_bytes(whole)
+    run("repair", recorded=recorded)
+    assert path.read_bytes() == whole
