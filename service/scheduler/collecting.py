@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 
+from service.ticking import look_again
 from storage.artifacts.store import ArtifactStore
 from storage.records import part_index, quotas
 from storage.records.collecting import Collector, Found
@@ -50,16 +51,7 @@ class Collecting:
 
 async def run(db: Database, store: ArtifactStore, settings: Settings, stopping: asyncio.Event) -> None:
     """Ticks until `stopping` is set. An error is logged and survived; the same one is logged once until it changes."""
-    collecting = Collecting(db, store, settings)
-    last = ""
-    while not stopping.is_set():
-        try:
-            await asyncio.to_thread(collecting.tick)
-            last = ""
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
-            said = f"{type(error).__name__}: {error}"
-            if said != last:
-                log.warning("the collector met an error and goes on: %s", said)
-            last = said
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), TICK_S)
+    tick = partial(asyncio.to_thread, Collecting(db, store, settings).tick)
+    await look_again(
+        tick, TICK_S, stopping, lambda _, said: log.warning("the collector met an error and goes on: %s", said)
+    )

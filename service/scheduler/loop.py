@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from service.scheduler.planner import plan
+from service.ticking import look_again
 from storage.errors import DatabaseError
 from storage.records import events, lost_attempts, planning, revision
 from storage.records.database import Database
@@ -70,19 +71,12 @@ def plan_all(db: Database) -> int:
 
 async def run(db: Database, settings: Settings, stopping: asyncio.Event) -> None:
     """Ticks until `stopping` is set. An error is logged and survived; the same one is logged once until it changes."""
-    scheduler = Scheduler(db, settings)
-    last = ""
-    while not stopping.is_set():
-        try:
-            await asyncio.to_thread(scheduler.tick)
-            last = ""
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            if said != last:
-                log.error("the scheduler met an error and goes on: %s", said, exc_info=_trace(error))
-            last = said
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), settings.tick_s)
+    tick = partial(asyncio.to_thread, Scheduler(db, settings).tick)
+    await look_again(tick, settings.tick_s, stopping, _tell)
+
+
+def _tell(error: Exception, said: str) -> None:
+    log.error("the scheduler met an error and goes on: %s", said, exc_info=_trace(error))
 
 
 def _trace(error: Exception) -> Exception | None:

@@ -7,7 +7,6 @@ reads no answer beyond its status.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from service.ticking import look_again
 from service.webhooks import signing
 from service.webhooks.addresses import allowed, webhook_target
 from storage.errors import VlglabError
@@ -66,17 +66,12 @@ class Sender:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Sends until `stopping` is set. An error is logged and survived; the same one once until it changes."""
-        last = ""
-        while not stopping.is_set():
-            try:
-                await self.send_due()
-                last = ""
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
-                if str(error) != last:
-                    log.error("webhooks cannot be told anything now: %s", error)
-                last = str(error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._settings.tick_s)
+        await look_again(
+            self.send_due,
+            self._settings.tick_s,
+            stopping,
+            lambda error, _: log.error("webhooks cannot be told anything now: %s", error),
+        )
         if self._flying:
             await asyncio.wait(self._flying, timeout=STOP_S)
         for task in self._flying:
