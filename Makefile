@@ -104,7 +104,7 @@ help: ## This list
 	@touch $@
 
 .venv/.for-all: .venv/.for-tests ## TensorFlow's CPU build stands in for the extra `openseg`: the same module, half the download
-	$(INSTALL) -e ".[test,text]" tensorflow-cpu
+	$(INSTALL) -e ".[test,text]" tensorflow-cpu "triton; sys_platform == 'linux'"
 	@touch $@
 
 .venv/.for-tests: .venv/.made pyproject.toml constraints.txt

@@ -3,7 +3,7 @@
 Prints, on the held-out SynthRooms offices, mIoU and mAcc (mean and deviation over the seeds) of the 2D rows, of the 3D
 network, and of the same network trained on the ground truth; then two classifiers that see no geometry: colour alone,
 and colour with height above the floor (scikit-learn, trained on the ground truth). Everything but those two goes over
-HTTP to a service of its own; equal parts are computed once.
+HTTP to a service of its own; equal parts are computed once, and with VLGLAB_THREADS=1 two trainings run side by side.
 """
 
 from __future__ import annotations
@@ -64,22 +64,25 @@ def measure(
         )
     rows: dict[tuple[str, str, str], Row] = {}
     keys = ("", "")
-    for recipe in ("3dss-vlg", "supervised"):
-        for seed in seeds:
-            began = time.monotonic()
-            experiment = client.submit(
-                schemas.ExperimentRequest(
-                    recipe=recipe, preset="demo", dataset="offices", seed=seed, name=f"{recipe} {seed}", overrides={}
-                )
+    began = time.monotonic()
+    submitted = [
+        (recipe, seed, client.submit(
+            schemas.ExperimentRequest(
+                recipe=recipe, preset="demo", dataset="offices", seed=seed, name=f"{recipe} {seed}", overrides={}
             )
-            runs = _wait(client, experiment.id, service)
-            print(f"{recipe}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
-            ingest = next(run for run in runs if run.name == "ingest")
-            keys = (ingest.outputs["scenes"], ingest.outputs["ground_truth"])
-            for row in client.experiment_evaluations(experiment.id):
-                assert row.miou is not None and row.macc is not None
-                rows.setdefault((row.prediction, row.subset, "mIoU"), []).append(100 * row.miou)
-                rows.setdefault((row.prediction, row.subset, "mAcc"), []).append(100 * row.macc)
+        ))
+        for recipe in ("3dss-vlg", "supervised")
+        for seed in seeds
+    ]  # fmt: skip
+    for recipe, seed, experiment in submitted:
+        runs = _wait(client, experiment.id, service)
+        print(f"{recipe}, seed {seed}: done after {time.monotonic() - began:.0f} s", flush=True)
+        ingest = next(run for run in runs if run.name == "ingest")
+        keys = (ingest.outputs["scenes"], ingest.outputs["ground_truth"])
+        for row in client.experiment_evaluations(experiment.id):
+            assert row.miou is not None and row.macc is not None
+            rows.setdefault((row.prediction, row.subset, "mIoU"), []).append(100 * row.miou)
+            rows.setdefault((row.prediction, row.subset, "mAcc"), []).append(100 * row.macc)
     return rows, keys
 
 

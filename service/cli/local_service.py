@@ -143,7 +143,7 @@ class LocalService:
 def command() -> list[str]:
     """How this installation's `vlglab` is started."""
     script = Path(sys.executable).with_name("vlglab")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "service.cli.entry"]
+    return [str(script)] if script.exists() else [sys.executable, "-m", "service.cli.start"]
 
 
 def environment(base: Mapping[str, str], home: Path, roots: Sequence[Path]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import typer
 from service.cli.console import read_settings
 from service.cli.host_keeper import HostKeeper
 from service.cli.scripting import Json, show_line
+from service.cli.start import collector_at_rest
 from storage import log_format
 from storage.errors import InvalidInput
 from storage.settings import Settings
@@ -47,8 +48,9 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serves the API, plans runs, and keeps a worker host, which outlives it. JSON is a line once it answers."""
-    from migrations.upgrade import upgrade
-    from service.app import create_app
+    with collector_at_rest():
+        from migrations.upgrade import upgrade
+        from service.app import create_app
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     config = read_settings().model_copy(update=given)
@@ -57,7 +59,8 @@ def serve(
     upgrade(config.resolved_database_url)
     if config.tokens_required and config.first_token is not None:
         _write_first_token(config, config.first_token, quiet=as_json)
-    application = create_app(config)
+    with collector_at_rest():
+        application = create_app(config)
     listening = _bind(config)
     keeper = HostKeeper(config)
 

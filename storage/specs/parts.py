@@ -184,6 +184,12 @@ class Training(Spec):
         ge=512,
         description="At most so many voxels of a scene a step, those nearest a random one; None takes all.",
     )
+    coarse_epochs: int = Field(
+        0,
+        ge=0,
+        description="Epochs at the beginning that see voxels of twice the edge, so that a crop of as many voxels holds "
+        "four times the surface; the last epoch never does.",
+    )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
         description="What matrices are multiplied in; 'auto': bfloat16 where the processor multiplies it natively.",

@@ -66,7 +66,10 @@ def specialize(request: Request) -> stages.Specialize:
 
 def distill(request: Request) -> stages.Distill:
     """ESGS (section 3.3) at the preset's size."""
-    return stages.Distill(voxel_m=_voxel_m(request), training=_training(request), seed=request.seed)
+    training = _training(request)
+    if request.preset == "demo":
+        training = training.model_copy(update={"coarse_epochs": 3})
+    return stages.Distill(voxel_m=_voxel_m(request), training=training, seed=request.seed)
 
 
 def supervise(request: Request) -> stages.Supervise:

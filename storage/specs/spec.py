@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -61,8 +62,9 @@ class StageSpec(Spec):
     scene_choosing: ClassVar[frozenset[str]] = frozenset()
     """Fields that only choose which scenes are worked on; they do not enter the key of one scene."""
     added: ClassVar[Mapping[str, Any]] = {}
-    """Fields that came after specs were first keyed -> the value that stands for how it was before: with that value
-    they enter no key and no digest, so that what was computed before keeps its key."""
+    """Fields that came after specs were first keyed, such as `dtype` or `training.coarse_epochs` -> the value that
+    stands for how it was before: with that value they enter no key and no digest, so that what was computed before
+    keeps its key."""
     needs_dataset: ClassVar[bool] = False
     """True where the stage reads the raw dataset, so that its run must name one."""
     external: ClassVar[bool] = False
@@ -76,7 +78,12 @@ class StageSpec(Spec):
     def keyed(self) -> dict[str, Any]:
         """The fields that make keys and digests, as JSON-like values."""
         fields: dict[str, Any] = self.model_dump(mode="json")
-        return {k: v for k, v in fields.items() if k not in self.added or v != self.added[k]}
+        for path, before in self.added.items():
+            *outer, name = path.split(".")
+            holder = reduce(lambda held, part: held[part], outer, fields)
+            if holder[name] == before:
+                del holder[name]
+        return fields
 
     def digest(self) -> str:
         """The digest of the fields that make keys."""

@@ -161,6 +161,7 @@ class Distill(StageSpec):
         "text_embeddings": Port("text_embeddings", required=False),
     }
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
+    added: ClassVar[Mapping[str, Any]] = {"training.coarse_epochs": 0}
 
     stage: Literal["distill"] = "distill"
     target: Literal["embeddings", "labels", "scene_labels"] = Field(
@@ -193,6 +194,7 @@ class Supervise(StageSpec):
         "text_embeddings": Port("text_embeddings"),
     }
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
+    added: ClassVar[Mapping[str, Any]] = {"training.coarse_epochs": 0}
 
     stage: Literal["supervise"] = "supervise"
     network: Network = Network()

@@ -29,7 +29,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Moves every kernel that has a gradient.
+        """Moves every kernel that has a gradient, which is written over.
 
         The rate is multiplied by the root of the sides' ratio: as in the source for tall kernels, here for wide
         ones too.
@@ -38,7 +38,7 @@ class Muon:
             if kernel.grad is None:
                 continue
             torch.add(kernel.grad, momentum, alpha=MOMENTUM, out=momentum)
-            ahead_rn = kernel.grad.add(momentum, alpha=MOMENTUM).flatten(0, -2)
+            ahead_rn = kernel.grad.add_(momentum, alpha=MOMENTUM).flatten(0, -2)
             weights_rn = kernel.view(ahead_rn.shape)
             short, long = sorted(ahead_rn.shape)
             if ahead_rn.shape[0] < ahead_rn.shape[1]:

@@ -157,15 +157,20 @@ def _sample(context: Context, lesson: Lesson, scene: str, place: tuple[int, int]
     """One scene's sample; a crop without a target is drawn again from the whole scene."""
     points = context.open(context.artifact("scenes"), scene)
     target = lesson.target(scene, points)
+    voxel_m = lesson.voxel_m * (2 if place[0] < _coarse_epochs(lesson.training) else 1)
     for attempt in range(4):
         training = lesson.training if attempt < 3 else lesson.training.model_copy(update={"crop_voxels": None})
         rng = context.rng("sample", *place, attempt)
-        sample = make_sample(points, target, lesson.voxel_m, training, rng, kept)
+        sample = make_sample(points, target, voxel_m, training, rng, kept)
         if len(sample.rows):
             return sample
     raise TrainingFailed(
         f"scene {scene} has not one voxel with a target: no view covers it, or its labels are all ignored", scene=scene
     )
+
+
+def _coarse_epochs(training: Training) -> int:
+    return min(training.coarse_epochs, training.optimiser.epochs - 1)
 
 
 def collate(samples: list[Sample], device: torch.device) -> Batch:

@@ -1,5 +1,7 @@
 """Gather, multiply, add up: a convolution over the pairs of a kernel map, forward and backward.
 
+The compiled loops of `fused` take it on a CPU and the kernels of `implicit_gemm` on a GPU where they can; else it is
+done here, in torch.
 A tile's pairs are gathered at once, multiplied offset by offset, and added up row by row. Each is one large operation
 that torch spreads over its threads, so that what is left is the products' own time. The backward pass gathers again
 rather than keep what was gathered. Knows kernel maps and tensors; no coordinates, no modules.
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from workers.sparse.fused import fits, fused_convolution
+from workers.sparse import fused, implicit_gemm
 from workers.sparse.kernel_map import KernelMap, Tile
 from workers.sparse.unrolled import narrow_convolution, unrolled_convolution
 
@@ -48,11 +50,14 @@ def gather_gemm_scatter(features_vm: Tensor, kernel_kmn: Tensor, kernel_map: Ker
     cast_down = torch.is_autocast_enabled(device) and kernel_kmn.shape[1] >= _FEW_CHANNELS
     compute = torch.get_autocast_dtype(device) if cast_down else features_vm.dtype
     with torch.autocast(device, enabled=False):
-        if kernel_kmn.shape[1] > _NARROW and fits(features_vm, compute):
-            return fused_convolution(features_vm, kernel_kmn, kernel_map)
+        narrow = kernel_kmn.shape[1] <= _NARROW
+        if not narrow and fused.fits(features_vm, compute):
+            return fused.fused_convolution(features_vm, kernel_kmn, kernel_map)
+        if not narrow and implicit_gemm.fits(features_vm, compute):
+            return implicit_gemm.implicit_gemm_convolution(features_vm, kernel_kmn, kernel_map, compute)
         if _at_once(kernel_map, kernel_kmn, compute):
             return unrolled_convolution(features_vm, kernel_kmn, kernel_map, compute)
-        if kernel_kmn.shape[1] <= _NARROW:
+        if narrow:
             return narrow_convolution(features_vm, kernel_kmn, kernel_map, compute)
         apply: Any = _GatherGemmScatter.apply
         return cast(Tensor, apply(features_vm.contiguous(), kernel_kmn, kernel_map, compute))

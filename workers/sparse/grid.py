@@ -112,6 +112,8 @@ def pack(coordinates: Tensor) -> Tensor:
 def _neighbour_map(keys: Tensor, size: int, stride: int) -> KernelMap:
     """One binary search a column of offsets along z; the next offset in a column is met here or in the next row."""
     reach, num = size // 2, int(keys.numel())
+    if keys.device.type != "cpu":
+        return KernelMap(_searched_at_once(keys, size, stride), num, mirrored=True)
     table = torch.empty((size**3, num), dtype=torch.int32, device=keys.device)
     none = table.new_full((), -1)
     padded = torch.cat([keys, keys.new_full((1,), _SENTINEL)])
@@ -125,6 +127,15 @@ def _neighbour_map(keys: Tensor, size: int, stride: int) -> KernelMap:
                 torch.where(hit, place, none, out=table[k])
                 place, wanted = place + hit, wanted + stride
     return KernelMap(table, num, mirrored=True)
+
+
+def _searched_at_once(keys: Tensor, size: int, stride: int) -> Tensor:
+    """(K,V) int32 the same table by a search of every neighbour's key: on a GPU calls cost more than searches."""
+    steps = stride * torch.arange(-(size // 2), size // 2 + 1, device=keys.device)
+    x, y, z = (steps << shift for shift in _SHIFTS)
+    wanted = keys + (z[:, None, None] + y[None, :, None] + x[None, None, :]).reshape(-1, 1)
+    place = torch.searchsorted(keys, wanted, out_int32=True).clamp_(max=int(keys.numel()) - 1)
+    return torch.where(keys[place] == wanted, place, -1)
 
 
 def _coarsen(keys: Tensor, stride: int) -> tuple[SortedGrid, KernelMap]:

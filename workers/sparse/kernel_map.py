@@ -17,7 +17,11 @@ from torch import Tensor
 
 TILE = 4096
 """Output rows a tile at most: what an offset gathers for it, and what it makes of that, stay in a core's cache."""
+_LARGE_TILE = 1 << 17
+"""The same on a GPU, where every operation costs a launch and memory is wide."""
 _FINE, _COARSE = 16, 512
+_MOST_BITS = 62
+"""Offsets that a row's pattern in an int64 holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,26 @@ class KernelMap:
         return places[there], counts.cumsum(0) - counts
 
     @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(P,) int32 sources and targets, offset after offset, and (K+1,) int32 where each offset's begin, and P."""
+        offsets, targets = (self.table >= 0).nonzero(as_tuple=True)
+        firsts = torch.searchsorted(offsets, torch.arange(len(self.table) + 1, device=offsets.device), out_int32=True)
+        return self.table[offsets, targets], targets.to(torch.int32), firsts
+
+    @cached_property
+    def by_pattern(self) -> tuple[Tensor, Tensor]:
+        """(K,W) int32 the table with rows side by side that meet others under the same offsets, and (W,) their numbers.
+
+        A GPU multiplies some rows at once, and leaves an offset out only where none of them meets another under it.
+        """
+        volume, num = self.table.shape
+        if volume > _MOST_BITS:
+            return self.table, torch.arange(num, dtype=torch.int32, device=self.table.device)
+        bits = (1 << torch.arange(volume, device=self.table.device))[:, None]
+        order = ((self.table >= 0) * bits).sum(0).argsort(stable=True)
+        return self.table.index_select(1, order), order.to(torch.int32)
+
+    @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         """Tiles that cover the output's rows in order, about equal in size, without padding."""
         return self._tiles(lambda num: num)
@@ -135,7 +159,7 @@ class KernelMap:
 
     def _tiles(self, length_of: Callable[[int], int]) -> tuple[Tile, ...]:
         volume, num = self.table.shape
-        num_tiles = max(1, -(-num // TILE))
+        num_tiles = max(1, -(-num // tile_rows(self.table)))
         size = -(-num // num_tiles)
         cells = self.table.new_full((volume, num_tiles * size), -1)
         cells[:, :num] = self.table
@@ -185,6 +209,11 @@ def _tile(cells: Tensor, start: int, counts: list[int], length_of: Callable[[int
         pairs.t().masked_select(there.t()),
         counted.cumsum(0, dtype=torch.int32) - counted,
     )
+
+
+def tile_rows(like: Tensor) -> int:
+    """Output rows that are worked on at once, at most, where that tensor lies."""
+    return TILE if like.device.type == "cpu" else _LARGE_TILE
 
 
 def padded(num: int, finest: int = _FINE) -> int:

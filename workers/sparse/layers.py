@@ -87,7 +87,7 @@ class Norm(nn.Module):
         mean, variance = cast(Tensor, self.bn.running_mean), cast(Tensor, self.bn.running_var)
         scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
         shift = self.bn.bias - mean * scale
-        rows = max(1, _AT_ONCE // features.shape[1])
+        rows = max(1, _AT_ONCE // features.shape[1] if features.device.type == "cpu" else len(features))
         for start in range(0, len(features), rows):
             part = features[start : start + rows]
             torch.addcmul(shift, part, scale, out=part)

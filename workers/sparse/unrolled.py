@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from workers.sparse.kernel_map import TILE, KernelMap, padded
+from workers.sparse.kernel_map import KernelMap, padded, tile_rows
 
 
 def unrolled_convolution(
@@ -140,9 +140,10 @@ def _unrolled_tiles(features: Tensor, kernel_map: KernelMap) -> Iterator[tuple[i
     """Each tile's first output row and its (rows, K·C) neighbourhoods, which the next tile overwrites."""
     and_zeros = torch.cat([features, features.new_zeros(1, features.shape[1])])
     volume, num = kernel_map.table.shape
-    room = features.new_empty(min(num, TILE) * volume, features.shape[1])
-    for start in range(0, num, TILE):
-        rows = kernel_map.or_none(kernel_map.table[:, start : start + TILE].t()).flatten()
+    size = min(num, tile_rows(features))
+    room = features.new_empty(size * volume, features.shape[1])
+    for start in range(0, num, size):
+        rows = kernel_map.or_none(kernel_map.table[:, start : start + size].t()).flatten()
         gathered = torch.index_select(and_zeros, 0, rows, out=room[: len(rows)])
         yield start, gathered.view(len(rows) // volume, -1)
 

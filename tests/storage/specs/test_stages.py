@@ -122,6 +122,17 @@ def test_the_type_of_embeddings_changes_keys_and_its_default_keeps_those_from_be
         stages.parse({"stage": "extract", "dtype": "int4"})
 
 
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [("distill", "d51012cd715dd77a991c882b3dab41d4"), ("supervise", "d9aa4d47ecb2a39f054e5fab56420db8")],
+)
+def test_coarse_epochs_change_keys_and_none_keeps_those_from_before_there_were_any(stage: str, before: str) -> None:
+    none, some = (stages.parse({"stage": stage, "training": {"coarse_epochs": count}}) for count in (0, 2))
+    assert none == stages.parse({"stage": stage})
+    assert none.digest() == before != some.digest()
+    assert keys.artifact_key(none, "network", {}) != keys.artifact_key(some, "network", {})
+
+
 def run(name: str, spec: stages.StageSpec, **inputs: str) -> PlannedRun:
     refs = {port: OutputRef(*value.split("/")) for port, value in inputs.items()}
     return PlannedRun(name, spec, refs, "d" if spec.needs_dataset else None)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from workers.sparse import grid as grids
 from workers.sparse.grid import SortedGrid, grid_of
 from workers.sparse.kernel_map import KernelMap
 
@@ -87,3 +88,13 @@ def test_coordinates_out_of_range_are_refused_with_the_range(axis: int, value: i
     cloud[1, axis] = value
     with pytest.raises(ValueError, match=r"got coordinates .*expected .*move the scene"):
         grid_of(cloud)
+
+
+@given(clouds, st.sampled_from([1, 3, 5]), st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_a_search_at_once_finds_the_same_neighbours(cloud: list[Cell], size: int, levels: int) -> None:
+    grid = grid_of(torch.tensor(cloud))
+    for _ in range(levels):
+        grid = grid.coarser()
+    found = grids._searched_at_once(grid.keys, size, grid.tensor_stride)
+    assert torch.equal(found, grid.neighbour_map(size).table)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,3 +85,27 @@ def test_only_rows_that_meet_themselves_are_taken_in_one_piece() -> None:
                 assert (segment.same is not None) == (mirrored and segment.offset == 1)
                 assert torch.equal(segment.sources_of(rows), rows[segment.sources.long()])
                 assert torch.equal(segment.targets_of(rows), rows[segment.targets.long()])
+
+
+def test_pairs_lie_offset_after_offset() -> None:
+    kernel_map = drawn_map(130)
+    sources, targets, firsts = (tensor.tolist() for tensor in kernel_map.pairs)
+    offsets = [k for k in range(5) for _ in range(firsts[k], firsts[k + 1])]
+    assert list(zip(offsets, sources, targets, strict=True)) == pairs_of(kernel_map)
+
+
+def test_rows_of_one_pattern_lie_side_by_side() -> None:
+    kernel_map = drawn_map(130)
+    table, order = kernel_map.by_pattern
+    assert sorted(order.tolist()) == list(range(130))
+    assert torch.equal(table, kernel_map.table[:, order.long()])
+    patterns = [tuple(column) for column in (table >= 0).t().tolist()]
+    changes = sum(one != other for one, other in pairwise(patterns))
+    assert changes == len(set(patterns)) - 1
+
+
+def test_more_offsets_than_bits_are_left_in_their_order() -> None:
+    table = torch.zeros(125, 4, dtype=torch.int32)
+    same, order = KernelMap(table, 1).by_pattern
+    assert same is table
+    assert order.tolist() == [0, 1, 2, 3]

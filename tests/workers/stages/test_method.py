@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.artifacts import scaled
 from storage.artifacts.memory_store import MemoryStore
-from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, scene_of
+from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, PartReader, scene_of
 from storage.errors import PointOrderMismatch, SpecInvalid, TrainingFailed
 from storage.labels import IGNORE
 from storage.specs import stages
 from storage.specs.parts import Adapter, Augment, Optimiser, PolySchedule, StepSchedule, Training
 from tests.workers.stages import boxes as made
 from workers import trial
+from workers.learning import train_network
+from workers.learning.samples import Sample, make_sample
 from workers.stages.pseudo_label import classify
 
 ADAPTER = stages.Specialize(
@@ -110,6 +113,24 @@ def test_the_whole_path_learns_the_same_from_embeddings_of_any_type(world: made.
         assert (one == other).mean() > 0.999
     labels = read(world.store, after["predicted"], "room_c", "labels")
     assert (labels == world.labels["room_c"]).mean() > 0.7
+
+
+@pytest.mark.parametrize(("coarse", "edges"), [(0, [0.1, 0.1, 0.1]), (1, [0.2, 0.1, 0.1]), (9, [0.2, 0.2, 0.1])])
+def test_coarse_epochs_see_voxels_of_twice_the_edge_and_the_last_never_does(
+    world: made.World, monkeypatch: pytest.MonkeyPatch, coarse: int, edges: list[float]
+) -> None:
+    seen: list[float] = []
+
+    def spied(scene: PartReader, target: PartReader, voxel_m: float, *rest: Any) -> Sample:
+        seen.append(voxel_m)
+        return make_sample(scene, target, voxel_m, *rest)
+
+    monkeypatch.setattr(train_network, "make_sample", spied)
+    training = BRIEF.model_copy(
+        update={"optimiser": BRIEF.optimiser.model_copy(update={"epochs": 3}), "coarse_epochs": coarse}
+    )
+    run_all(world, world.store, training)
+    assert seen == [edge for edge in edges for _ in ("room_a", "room_b")]
 
 
 def test_class_activation_maps_learn_which_classes_scenes_have_and_no_more(world: made.World) -> None:
