@@ -23,6 +23,7 @@
     │   ├── StoreCorrupt                 a digest, checksum, shape or file is wrong
     │   ├── FormatTooNew                 written by a newer vlglab
     │   ├── StoreUnwritable              read-only, full, or not allowed: nothing can be changed in it
+    │   ├── StoreUnreachable             it lies on object storage, which does not answer
     │   └── PointOrderMismatch           embeddings or labels belong to other points
     ├── DatabaseError                    the database cannot be used as it is
     │   └── WrongRevision                its tables are older or newer than this code
@@ -208,6 +209,13 @@ class StoreUnwritable(StoreError):
 
     code = "store_unwritable"
     status = 507
+
+
+class StoreUnreachable(StoreError):
+    """The store lies on object storage, and that does not answer or refuses."""
+
+    code = "store_unreachable"
+    status = 503
 
 
 class PointOrderMismatch(StoreError):

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.log_format import LogFormat
 
+S3 = "s3://"
+
 
 class Settings(BaseSettings):
     """Deployment settings; each field is the environment variable VLGLAB_<FIELD>."""
@@ -22,7 +24,11 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("~/.vlglab"), description="Everything the program writes lies under it.")
     database_url: str = Field("", description="SQLAlchemy URL; default sqlite:///HOME/vlglab.db.")
-    store_url: str = Field("", description="Where artifacts lie; default file://HOME/store.")
+    store_url: str = Field(
+        "",
+        description="Where artifacts lie: file://FOLDER, default file://HOME/store, or s3://BUCKET/PREFIX (extra `s3`;"
+        " endpoint and credentials in AWS_* variables).",
+    )
     dataset_roots: list[Path] = Field(
         default_factory=list,
         description="JSON list of folders under which datasets may be registered; HOME/datasets is always allowed.",
@@ -102,16 +108,21 @@ class Settings(BaseSettings):
 
     @property
     def store_path(self) -> Path:
-        """The local directory of the store.
+        """The local directory of the store; of one on object storage, that of logs, checkpoints and copies.
 
         Raises:
-            ValueError: the store's URL is not file://.
+            ValueError: the store's URL is neither file:// nor s3://.
         """
-        if not self.store_url:
+        if not self.store_url or self.store_url.startswith(S3):
             return self.home_path / "store"
         if not self.store_url.startswith("file://"):
-            raise ValueError(f"got VLGLAB_STORE_URL={self.store_url!r}; only file:// is served as yet")
+            raise ValueError(f"got VLGLAB_STORE_URL={self.store_url!r}, expected file://FOLDER or s3://BUCKET/PREFIX")
         return Path(self.store_url.removeprefix("file://")).expanduser().resolve()
+
+    @property
+    def store_address(self) -> str:
+        """The store's URL with its default filled in."""
+        return self.store_url if self.store_url.startswith(S3) else self.store_path.as_uri()
 
     @property
     def weights_path(self) -> Path:

@@ -63,7 +63,7 @@ def effective(settings: Settings, environment: dict[str, str]) -> dict[str, Any]
     filled = {
         "home": settings.home_path,
         "database_url": settings.resolved_database_url,
-        "store_url": settings.store_path.as_uri(),
+        "store_url": settings.store_address,
         "weights": settings.weights_path,
         "webhook_key": settings.webhook_key_path,
     }

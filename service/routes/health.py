@@ -51,7 +51,7 @@ def read_measures(measures: TheMeasures) -> Response:
 def read_version(settings: TheSettings) -> Version:
     """The version; the commit where it runs from a checkout; and where artifacts lie."""
     commit, dirty = _commit()
-    return Version(version=version(), commit=commit, dirty=dirty, store=settings.store_path.as_uri())
+    return Version(version=version(), commit=commit, dirty=dirty, store=settings.store_address)
 
 
 @lru_cache(maxsize=1)

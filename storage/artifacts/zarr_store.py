@@ -45,7 +45,7 @@ class ZarrStore:
         """Stages a part, then verifies and publishes it; see `ArtifactStore.write_part`."""
         admission.check_part(kind, scene)
         admission.check_key("key of a part", key)
-        with self._staged(key, token) as staging:
+        with self.staged_folder(key, token) as staging:
             writer = ZarrPartWriter(staging, key=key, kind=kind, scene=scene)
             yield writer
             writer.finish()
@@ -66,7 +66,7 @@ class ZarrStore:
         admission.check_parts(self, manifest)
         content = encode_artifact(manifest)
         path = self.artifact_path(manifest.key)
-        with self._staged(f"artifact-{manifest.key}", token) as staging:
+        with self.staged_folder(f"artifact-{manifest.key}", token) as staging:
             staging.mkdir(parents=True)
             (staging / part_files.MANIFEST).write_bytes(content)
             _publish(staging, path.parent)
@@ -125,7 +125,7 @@ class ZarrStore:
             StoreCorrupt: the copy is not what the line says, or no part of that kind; it stays where it is.
         """
         copies.check_part(folder, entry, kind)
-        with self._staged(entry.key, token) as staging:
+        with self.staged_folder(entry.key, token) as staging:
             folder.rename(staging)
             _publish(staging, self.part_path(entry.key))
 
@@ -218,7 +218,7 @@ class ZarrStore:
         return removed
 
     @contextlib.contextmanager
-    def _staged(self, name: str, token: str) -> Iterator[Path]:
+    def staged_folder(self, name: str, token: str) -> Iterator[Path]:
         """A path under the token's staging directory; what is left of it after the block is removed."""
         folder = self.root / "staging" / admission.check_key("token", token)
         staging = folder / name

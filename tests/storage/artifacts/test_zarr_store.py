@@ -40,8 +40,8 @@ def test_the_settings_name_a_local_store(tmp_path: Path) -> None:
     store = open_store(Settings(home=tmp_path, store_url=f"file://{tmp_path / 'features'}"))
     assert isinstance(store, ZarrStore)
     assert store.root == tmp_path / "features"
-    with pytest.raises(ValueError, match="s3://bucket"):
-        open_store(Settings(home=tmp_path, store_url="s3://bucket"))
+    with pytest.raises(ValueError, match="gs://bucket"):
+        open_store(Settings(home=tmp_path, store_url="gs://bucket"))
 
 
 def test_plain_zarr_reads_a_part_with_dims_units_and_attributes(store: ZarrStore) -> None:

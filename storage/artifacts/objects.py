@@ -1,0 +1,117 @@
+"""Objects of a bucket by name, through obstore; errors of the storage are told as this project's.
+
+Knows one bucket, or a prefix of one; what the objects mean is `object_store`'s matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import blake3
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+
+from storage.artifacts.manifests import FileEntry
+from storage.errors import StoreUnreachable
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Bucket
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_CONNECTIONS = 8
+"""Objects that are sent, or asked for, at a time."""
+_PIECE = 8 << 20
+"""Bytes of an object that are hashed at a time."""
+
+
+class Objects:
+    """Objects of a bucket by name; errors of the storage are told as this project's."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def get(self, name: str) -> bytes | None:
+        """An object's bytes, or None where there is none."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            return bytes(obstore.get(self._bucket, name).bytes())
+        return None
+
+    def hashed(self, name: str) -> FileEntry | None:
+        """BLAKE3 and length of an object, read a piece at a time, or None where there is none."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            hasher, size = blake3.blake3(), 0
+            for piece in obstore.get(self._bucket, name).stream(min_chunk_size=_PIECE):
+                hasher.update(piece)
+                size += len(piece)
+            return FileEntry(hasher.hexdigest(), size)
+        return None
+
+    def put(self, name: str, content: bytes | Path) -> None:
+        """Writes an object, over what is there.
+
+        Raises:
+            FileNotFoundError: the file to send is gone.
+        """
+        if isinstance(content, Path) and not content.exists():
+            raise FileNotFoundError(content)
+        with _told(name):
+            obstore.put(self._bucket, name, content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes an object where there is none; False where there is one, which stays."""
+        with _told(name):
+            try:
+                obstore.put(self._bucket, name, content, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def size(self, name: str) -> int | None:
+        """An object's length in bytes, or None where there is none."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            return int(obstore.head(self._bucket, name)["size"])
+        return None
+
+    def exists(self, name: str) -> bool:
+        """Whether there is an object of that name."""
+        return self.size(name) is not None
+
+    def delete(self, *names: str) -> None:
+        """Removes objects; those that are gone already are no error."""
+        for name in names:
+            with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+                obstore.delete(self._bucket, name)
+
+    def under(self, prefix: str) -> dict[str, datetime]:
+        """Names of the objects under a prefix that ends in a slash, and when each was last written."""
+        with _told(prefix):
+            pages = obstore.list(self._bucket, prefix.rstrip("/"))
+            return {meta["path"]: meta["last_modified"] for page in pages for meta in page}
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Errors of the storage as ours; what says that there is nothing, or something already, passes."""
+    try:
+        yield
+    except (NotFoundError, AlreadyExistsError, FileNotFoundError):
+        raise
+    except (BaseError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreUnreachable(
+            f"the object storage did not answer for {name}: {first}; check VLGLAB_STORE_URL, the AWS_* variables and "
+            "whether the bucket may be read and written"
+        ) from error
+
+
+def side_by_side(function: Callable[[T], U], given: Iterable[T]) -> list[U]:
+    """What a function returns for each of the given, several at a time, in their order."""
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        return list(pool.map(function, given))

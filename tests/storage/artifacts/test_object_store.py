@@ -1,0 +1,301 @@
+"""The store on object storage, against a server that speaks S3's protocol in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+import zarr
+from obstore.store import S3Store
+from zarr.storage import ObjectStore as ZarrObjects
+
+from storage.artifacts.choose import open_store
+from storage.artifacts.object_store import ObjectStore
+from storage.artifacts.objects import Objects
+from storage.artifacts.store import ArtifactStore
+from storage.errors import ExtraMissing, FormatTooNew, NotFound, StoreCorrupt, StoreUnreachable
+from storage.settings import Settings
+from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
+from tests.object_storage import ObjectStorage, object_storage
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStorage]:
+    with object_storage() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(server: ObjectStorage) -> S3Store:
+    return server.bucket(prefix="features")
+
+
+@pytest.fixture
+def store(bucket: S3Store, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(bucket, tmp_path / "here")
+
+
+class TestObjectStore(ArtifactStoreConformance):
+    @pytest.fixture
+    def store(self, bucket: S3Store, tmp_path: Path) -> ArtifactStore:
+        return ObjectStore(bucket, tmp_path / "here")
+
+
+def names(bucket: S3Store) -> list[str]:
+    return sorted(meta["path"] for page in obstore.list(bucket) for meta in page)
+
+
+def published(store: ArtifactStore, seed: int = 1) -> str:
+    """An artifact of one part, published; its key."""
+    store.publish(artifact("beef01", put(store, "ab12", "room-1", embeddings(seed))), token=TOKEN)
+    return "beef01"
+
+
+def test_another_machine_reads_what_was_published_here_and_only_what_it_asks_for(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    key = published(store)
+    there = ObjectStore(bucket, tmp_path / "there")
+    assert there.manifest(key) == store.manifest(key)
+    part = there.part("ab12")
+    assert part is not None
+    assert part.attributes["num_points"] == 300
+    np.testing.assert_array_equal(part.rows("embeddings", np.array([5, 2])), embeddings(1)["embeddings"][[5, 2]])
+    fetched = [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+    assert not any("views" in path.parts or "point_index" in path.parts for path in fetched)
+    np.testing.assert_array_equal(part.array("views"), embeddings(1)["views"])
+
+
+def test_plain_zarr_opens_a_part_in_the_bucket(store: ObjectStore, bucket: S3Store) -> None:
+    published(store)
+    there = S3Store.from_url(f"s3://{bucket.config['bucket']}/features/parts/ab/ab12", config=bucket.config,
+                             client_options={"allow_http": True})  # fmt: skip
+    group = zarr.open_group(ZarrObjects(there, read_only=True), mode="r")
+    array = group["embeddings"]
+    assert isinstance(array, zarr.Array)
+    np.testing.assert_array_equal(np.asarray(array[:]), embeddings(1)["embeddings"])
+
+
+def test_a_part_is_there_once_its_manifest_is(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Objects, "create", dies)
+    with pytest.raises(KeyboardInterrupt):
+        put(store, "ab12", "room-1", embeddings())
+    monkeypatch.undo()
+    assert any(name.startswith("parts/ab/ab12/embeddings/") for name in names(bucket))
+    assert store.part("ab12") is None and list(store.parts()) == []
+    assert store.staged() == {TOKEN}
+    there = ObjectStore(bucket, tmp_path / "there")
+    assert there.sweep(frozenset({TOKEN})) == 0
+    assert there.sweep(frozenset()) == 1
+    assert names(bucket) == []
+    put(there, "ab12", "room-1", embeddings())
+    assert store.part("ab12") is not None
+
+
+def test_the_files_of_a_writer_that_lives_are_not_swept_with_those_of_one_that_died(
+    store: ObjectStore, bucket: S3Store
+) -> None:
+    for token in ("dead", "alive"):
+        obstore.put(bucket, f"staging/{token}/ab12", b"")
+    obstore.put(bucket, "parts/ab/ab12/zarr.json", b"{}")
+    assert store.sweep(frozenset({"alive"})) == 1
+    assert names(bucket) == ["parts/ab/ab12/zarr.json", "staging/alive/ab12"]
+
+
+def test_a_writer_whose_mark_was_swept_while_it_sent_publishes_nothing(
+    store: ObjectStore, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Objects.put
+
+    def sweeping(self: Objects, name: str, content: bytes | Path) -> None:
+        send(self, name, content)
+        if name.endswith("parts/ab/ab12/zarr.json"):
+            obstore.delete(bucket, f"staging/{TOKEN}/ab12")
+
+    monkeypatch.setattr(Objects, "put", sweeping)
+    with pytest.raises(StoreCorrupt, match="swept"):
+        put(store, "ab12", "room-1", embeddings())
+    assert store.part("ab12") is None
+
+
+def test_who_publishes_second_elsewhere_keeps_the_first_and_reads_it(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    there = ObjectStore(bucket, tmp_path / "there")
+    first = put(store, "ab12", "room-1", embeddings(1))
+    assert put(there, "ab12", "room-1", embeddings(2)) == first
+    part = there.part("ab12")
+    assert part is not None
+    np.testing.assert_array_equal(part.array("embeddings"), embeddings(1)["embeddings"])
+
+
+def test_copies_of_what_was_withdrawn_and_made_anew_are_not_read(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    put(store, "ab12", "room-1", embeddings(1))
+    there = ObjectStore(bucket, tmp_path / "there")
+    there.withdraw("none", ["ab12"])
+    assert store.part("ab12") is None
+    put(there, "ab12", "room-1", embeddings(2))
+    assert there.clear() == 1
+    for each in (store, there):
+        part = each.part("ab12")
+        assert part is not None
+        np.testing.assert_array_equal(part.array("embeddings"), embeddings(2)["embeddings"])
+
+
+def test_clearing_frees_the_bytes(store: ObjectStore, bucket: S3Store) -> None:
+    key = published(store)
+    store.withdraw(key, ["ab12"])
+    assert store.clear() == 2
+    assert names(bucket) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone", "extra", "manifest", "newer"])
+def test_damage_in_the_bucket_is_found_and_named(store: ObjectStore, bucket: S3Store, damage: str) -> None:
+    key = published(store)
+    chunk = next(name for name in names(bucket) if name.startswith("parts/ab/ab12/embeddings/c/"))
+    manifest = "parts/ab/ab12/manifest.json"
+    if damage == "flip":
+        content = bytearray(obstore.get(bucket, chunk).bytes())
+        content[7] ^= 1
+        obstore.put(bucket, chunk, bytes(content))
+    elif damage == "gone":
+        obstore.delete(bucket, chunk)
+    elif damage == "extra":
+        obstore.put(bucket, "parts/ab/ab12/stray", b"x")
+    else:
+        document = json.loads(bytes(obstore.get(bucket, manifest).bytes()))
+        document["format_version" if damage == "newer" else "scene"] = 99 if damage == "newer" else "room-2"
+        obstore.put(bucket, manifest, json.dumps(document).encode())
+    (fault,) = store.verify(key)
+    said = {"flip": "was changed", "gone": "is missing", "extra": "stray", "manifest": "manifest", "newer": "manifest"}
+    assert said[damage] in fault
+    assert "room-1" in fault
+    if damage == "newer":
+        with pytest.raises(FormatTooNew):
+            store.part("ab12")
+
+
+def test_a_file_that_is_gone_or_cut_short_is_an_error_that_names_it(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    published(store)
+    chunk = next(name for name in names(bucket) if name.startswith("parts/ab/ab12/embeddings/c/"))
+    obstore.put(bucket, chunk, b"short")
+    for fault in ("5 bytes", "missing"):
+        part = ObjectStore(bucket, tmp_path / fault).part("ab12")
+        assert part is not None
+        with pytest.raises(StoreCorrupt, match=f"room-1.*{fault}"):
+            part.array("embeddings")
+        obstore.delete(bucket, chunk)
+
+
+def test_a_copy_here_that_was_cut_short_is_fetched_anew(store: ObjectStore, tmp_path: Path) -> None:
+    published(store)
+    copies = [path for path in (tmp_path / "here").rglob("embeddings/c/*/*") if path.is_file()]
+    assert copies
+    for path in copies:
+        path.write_bytes(b"")
+    part = store.part("ab12")
+    assert part is not None
+    np.testing.assert_array_equal(part.array("embeddings"), embeddings(1)["embeddings"])
+
+
+def test_nothing_here_is_served_from_a_disk(store: ObjectStore) -> None:
+    published(store)
+    assert store.stored("ab12", "zarr.json") is None
+
+
+def nobody_there() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_storage_that_does_not_answer_is_an_error_of_its_own(tmp_path: Path) -> None:
+    bucket = S3Store("lab", endpoint=nobody_there(), access_key_id="a", secret_access_key="b", region="us-east-1",
+                     client_options={"allow_http": True}, retry_config={"max_retries": 0})  # fmt: skip
+    store = ObjectStore(bucket, tmp_path)
+    asked: list[Callable[[], object]] = [
+        lambda: store.part("ab12"), lambda: store.manifest("ab12"), store.staged, lambda: list(store.parts()),
+        lambda: put(store, "ab12", "room-1", embeddings()),
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(StoreUnreachable, match="VLGLAB_STORE_URL"):
+            ask()
+    with pytest.raises(StoreUnreachable):
+        store.verify("ab12")
+
+
+def test_the_settings_name_a_bucket(
+    bucket: S3Store, server: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(home=tmp_path, store_url=f"s3://{bucket.config['bucket']}/features")
+    assert settings.store_address == settings.store_url
+    assert settings.store_path == tmp_path / "store"
+    store = open_store(settings)
+    published(store)
+    assert "artifacts/beef01/manifest.json" in names(bucket)
+    with pytest.raises(NotFound):
+        store.verify("beef02")
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(ExtraMissing, match=r"\[s3\]"):
+        open_store(Settings(home=tmp_path, store_url="s3://lab"))
+
+
+def test_two_machines_that_publish_one_key_at_once_agree(bucket: S3Store, tmp_path: Path) -> None:
+    stores = [ObjectStore(bucket, tmp_path / f"machine-{number}") for number in range(2)]
+    barrier, errors = threading.Barrier(2), []
+
+    def run(number: int) -> None:
+        try:
+            with stores[number].write_part("ab12", kind="embeddings", scene="room", token=f"token-{number}") as writer:
+                for name, values in embeddings(7).items():
+                    writer.write(name, values)
+                barrier.wait(timeout=30)
+        except Exception as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    for store in stores:
+        entry = store.entry("ab12")
+        assert entry is not None
+        assert store.part_faults(entry) == []
+    assert stores[0].staged() == frozenset()
+
+
+def test_the_snippet_of_the_page_reads_a_bucket(
+    store: ObjectStore, bucket: S3Store, server: ObjectStorage, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key = published(store)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    page = Path(__file__).parents[3] / "docs" / "object-storage.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(snippet.replace("BUCKET/PREFIX", f"{bucket.config['bucket']}/features").replace("KEY", key), {})
+    assert capsys.readouterr().out == "room-1 (200, 8) float16\n"
