@@ -10,8 +10,8 @@ import pytest
 
 from service import schemas
 from service.cli.local_service import LocalService
+from tests.fixtures.object_storage import object_storage
 from tests.journey.conftest import TINY_ROOMS, ended, submit
-from tests.object_storage import object_storage
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from storage.artifacts.store import ArtifactStore
 from storage.errors import ExtraMissing, FormatTooNew, NotFound, StoreCorrupt, StoreUnreachable
 from storage.settings import Settings
 from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
-from tests.object_storage import ObjectStorage, object_storage
+from tests.fixtures.object_storage import ObjectStorage, object_storage
 
 
 @pytest.fixture(scope="module")
