@@ -20,6 +20,7 @@ from service.problems import ForeignPage
 from storage.errors import NotPermitted, TokenRefused
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
+from storage.records.database import Database
 from storage.settings import is_loopback
 
 OPEN = frozenset({"/healthz", "/readyz"})
@@ -100,6 +101,35 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
 
 
 TheCaller = Annotated[Caller, Depends(admit)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a long answer asks again while it lasts: who listens, and whether they still may."""
+
+    caller: str
+    """Of whom answers are counted: a token's id, or an address."""
+    _db: Database
+    _secret: str | None
+
+    def holds(self) -> bool:
+        """Whether the token that was shown is still good; True where none was asked for."""
+        try:
+            if self._secret is not None:
+                access_tokens.find(self._db, self._secret)
+        except TokenRefused:
+            return False
+        return True
+
+
+def shown_pass(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Pass:
+    """The pass of a request that was let in."""
+    found, secret = parts(request), None if shown is None else shown.credentials
+    address = request.client.host if request.client else ""
+    return Pass(access_tokens.find(found.db, secret).id if secret else address, found.db, secret)
+
+
+ThePass = Annotated[Pass, Depends(shown_pass)]
 
 
 async def only_admins(caller: TheCaller) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from itertools import takewhile
 
 from service.schemas import Event
@@ -42,6 +42,8 @@ class Feed:
         self._since: int | None = None
         """The tail holds every event after the one with this id; None before the first look."""
         self._tail: deque[tuple[int, str]] = deque()
+        self.streams: Counter[str] = Counter()
+        """Caller -> streams that are being sent."""
         self.closed = False
         """True once the service stops: streams end then."""
 

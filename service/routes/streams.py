@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from service import examples, problems
+from service.access import Pass, ThePass
 from service.dependencies import TheDatabase, TheFeed
 from service.feed import Feed, event_text
 from service.schemas import Event
@@ -20,6 +22,11 @@ from storage.records.states import FINAL
 
 KEEP_ALIVE_S = 15.0
 """Seconds of silence after which a comment is sent, so that nobody between takes the line for dead."""
+LOOK_AGAIN_S = 10.0
+"""Seconds after which a stream that has something to send asks again whether its token is good: a revoked one hears no
+more than this, and ends with the next comment at the latest."""
+STREAMS = 200
+"""Streams that a caller may hold at once."""
 RETRY_MS = 1000
 """When a browser that lost the stream asks again."""
 _AT_ONCE = 500
@@ -43,6 +50,7 @@ EXAMPLE = f"id: {examples.EVENT['id']}\nevent: state\ndata: {Event(**examples.EV
 def stream_events(
     db: TheDatabase,
     feed: TheFeed,
+    shown: ThePass,
     run: Annotated[str | None, Query(description="Only this run's; the stream ends with the run.")] = None,
     experiment: Annotated[str | None, Query(description="Only those of an experiment's runs.")] = None,
     cursor: Annotated[int, Query(ge=0, le=2**53, description="Id of the last event that is known; 0 for all.")] = 0,
@@ -51,8 +59,14 @@ def stream_events(
     """What has happened after `cursor`, then what happens, in the order in which it is committed; none is left out.
 
     Every event is sent as `event: state` or `event: note` with its id. A stream of one run ends with `event: end` when
-    the run has ended; others last until somebody hangs up or the service stops.
+    the run has ended; others last until somebody hangs up, the token is revoked or expires, or the service stops. A
+    caller may hold so many streams at once (`TooManyRequests`).
     """
+    if feed.streams[shown.caller] >= STREAMS:
+        raise problems.TooManyRequests(
+            f"got one more than the {STREAMS} streams of events that a caller may hold at once; hang up one, or follow "
+            "an experiment in place of its runs"
+        )
     if run is not None:
         runs.get(db, run)
     if experiment is not None:
@@ -64,7 +78,7 @@ def stream_events(
         if run is not None and _is_over(db, run, cursor):
             return Response(status_code=204)  # tells a browser that asks again after the end to ask no more
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    lines = _lines(db, feed, run, experiment, cursor)
+    lines = _counted(_lines(db, feed, run, experiment, cursor), feed, shown)
     return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
 
 
@@ -72,6 +86,21 @@ def _is_over(db: Database, run_id: str, cursor: int) -> bool:
     """Whether a run has ended and its last event is known."""
     ended = runs.get(db, run_id).state in FINAL
     return ended and not events.after(db, run_id, cursor, 1)
+
+
+async def _counted(lines: AsyncIterator[str], feed: Feed, shown: Pass) -> AsyncIterator[str]:
+    """A caller's stream, as long as the caller may listen."""
+    feed.streams[shown.caller] += 1
+    looked = time.monotonic()
+    try:
+        async for text in lines:
+            if time.monotonic() - looked >= LOOK_AGAIN_S:
+                looked = time.monotonic()
+                if not await asyncio.to_thread(shown.holds):
+                    return
+            yield text
+    finally:
+        feed.streams[shown.caller] -= 1
 
 
 async def _lines(db: Database, feed: Feed, run: str | None, experiment: str | None, cursor: int) -> AsyncIterator[str]:

@@ -6,9 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import httpx
 import pytest
 import uvicorn
 
@@ -16,8 +17,9 @@ from service import feed as feed_module
 from service.app import create_app
 from service.client import Client
 from service.feed import Feed
+from service.routes import streams
 from storage import errors
-from storage.records import events, experiments, runs
+from storage.records import access_tokens, events, experiments, runs
 from storage.records.database import Database
 from storage.settings import Settings
 from storage.specs import stages
@@ -216,3 +218,59 @@ def test_streams_of_everything_share_what_was_read_once(db: Database, monkeypatc
         assert feed.after(feed.last) == []
 
     asyncio.run(scenario())
+
+
+def test_a_stream_ends_when_its_token_is_revoked_and_the_next_is_refused(
+    service: Service, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_AGAIN_S", 0.0)
+    service.settings = service.settings.model_copy(update={"require_tokens": True})
+    access_tokens.create(db, "grace", "admin")
+    token, secret = access_tokens.create(db, "ada", "reader")
+    watched = runs.create(db, LABELS)[0].id
+    got: list[str] = []
+    refused: list[errors.TokenRefused] = []
+    with service.running() as url:
+
+        def follow() -> None:
+            try:
+                got.extend(event.message or "" for event in Client(url, token=secret).follow_events(run=watched))
+            except errors.TokenRefused as error:
+                refused.append(error)
+
+        follower = threading.Thread(target=follow)
+        follower.start()
+        end = time.monotonic() + 30
+        while not got and time.monotonic() < end:
+            note(db, watched, "heard")
+            time.sleep(0.05)
+        access_tokens.revoke(db, token.id)
+        note(db, watched, "not for you")
+        follower.join(30)
+        assert not follower.is_alive()
+    assert "heard" in got and "not for you" not in got
+    assert "revoked" in refused[0].message
+
+
+def test_a_caller_holds_so_many_streams_and_no_more(
+    service: Service, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STREAMS", 2)
+    watched = runs.create(db, LABELS)[0].id
+    with service.running() as url, ExitStack() as held:
+        lines = []
+        for _ in range(2):
+            answer = held.enter_context(httpx.stream("GET", f"{url}/api/v1/events/stream", params={"run": watched}))
+            lines.append(answer.iter_lines())
+            next(lines[-1])
+        third = httpx.get(f"{url}/api/v1/events/stream", params={"run": watched})
+        assert (third.status_code, third.json()["code"]) == (429, "too_many_requests")
+        held.close()
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with httpx.stream("GET", f"{url}/api/v1/events/stream", params={"run": watched}) as again:
+                if again.status_code == 200:
+                    return
+            note(db, watched, "a stream notices that it was hung up when it sends")
+            time.sleep(0.05)
+        raise AssertionError("a stream that was hung up counts for ever")
