@@ -233,10 +233,11 @@ def test_a_stream_ends_when_its_token_is_revoked_and_the_next_is_refused(
     with service.running() as url:
 
         def follow() -> None:
-            try:
-                got.extend(event.message or "" for event in Client(url, token=secret).follow_events(run=watched))
-            except errors.TokenRefused as error:
-                refused.append(error)
+            with Client(url, token=secret) as listening:
+                try:
+                    got.extend(event.message or "" for event in listening.follow_events(run=watched))
+                except errors.TokenRefused as error:
+                    refused.append(error)
 
         follower = threading.Thread(target=follow)
         follower.start()
