@@ -12,7 +12,6 @@ computed again. Variants share the device, several at a time, each in a process 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from service.cli.console import assignments
 from storage import keys
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
@@ -29,9 +29,8 @@ from storage.labels import LabelSetName
 from storage.specs.plans import PlannedRun
 from storage.specs.presets import Request
 from storage.specs.recipes import build
-from workers.context import Context, Machine, RawDataset
-from workers.stages import table
-from workers.trial import Recorder
+from workers.context import Machine, RawDataset
+from workers.trial import run_stage
 
 SHARED = ("ingest", "embed_labels", "extract", "pseudo_label", "label_text")
 """Runs that most variants have in common: computed before any variant begins."""
@@ -74,19 +73,11 @@ def main() -> None:
 def planned(given: argparse.Namespace, line: str) -> tuple[str, tuple[PlannedRun, ...]]:
     """A variant's name and its runs, without those that make pictures."""
     name, recipe, *changes = line.split()
-    pairs = (change.partition("=") for change in changes)
-    overrides = {path: _value(text) for path, _, text in pairs}
+    overrides = assignments(changes, "change")
     seed = overrides.pop("seed", 0)
     assert isinstance(seed, int)
     request = Request(given.dataset, LABEL_SETS[given.dataset], ("train", "test"), given.preset, seed)
     return name, tuple(run for run in build(recipe, request, overrides) if run.spec.stage != "report")
-
-
-def _value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def shared(given: argparse.Namespace, line: str) -> float:
@@ -117,7 +108,7 @@ def run(given: argparse.Namespace, line: str) -> str:
 
 
 class Lab:
-    """Runs stages over one store, and remembers what they made."""
+    """Runs stages over one store, and remembers what they made; what the store has is not made again."""
 
     def __init__(self, given: argparse.Namespace, threads: int) -> None:
         self.store = ZarrStore(given.store)
@@ -129,25 +120,17 @@ class Lab:
         self.machine = Machine(given.device, threads, scratch, folder / "cache")
 
     def run(self, planned_run: PlannedRun) -> None:
-        """Runs one, unless the store has what it would make."""
+        """Runs one."""
         spec = planned_run.spec
-        inputs: Mapping[str, ArtifactManifest] = {
-            name: self.made[ref.run, ref.output] for name, ref in planned_run.inputs.items()
-        }
-        stage = table.load(spec.stage)
-        machine = self.machine if spec.uses_gpu else replace(self.machine, device="cpu")
-        context = Context(
-            spec, self.store, keys.new_token(), inputs, Recorder(), machine,
-            self.dataset if planned_run.dataset else None,
-        )  # fmt: skip
-        context.external = stage.external_inputs(context)
-        found = {name: self.store.manifest(key) for name, key in stage.output_keys(context).items()}
-        if not found or None in found.values():
-            stage.run(context)
-            found = dict(context.published)
-        for name, manifest in found.items():
-            assert manifest is not None
-            self.made[planned_run.name, name] = manifest
+        trial = run_stage(
+            spec,
+            self.store,
+            {name: self.made[ref.run, ref.output] for name, ref in planned_run.inputs.items()},
+            dataset=self.dataset if planned_run.dataset else None,
+            machine=self.machine if spec.uses_gpu else replace(self.machine, device="cpu"),
+            reuse=True,
+        )
+        self.made |= {(planned_run.name, name): manifest for name, manifest in trial.artifacts.items()}
 
 
 if __name__ == "__main__":

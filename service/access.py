@@ -41,6 +41,8 @@ class Caller:
     name: str
     """The owner of the token; empty where none was asked for."""
     role: Role
+    counted_as: str = ""
+    """Of whom requests and streams are counted: the token's id, or an address."""
 
     def needs(self, role: Role) -> None:
         """Raises unless the caller has this role or a higher one.
@@ -86,7 +88,7 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
                 "got no token, expected `Authorization: Bearer TOKEN`; the client takes VLGLAB_API_TOKEN"
             )
         _only_this_machine(request, found)
-        caller = Caller("", "admin")
+        caller = Caller("", "admin", asked_from)
     else:
         try:
             token = await run_in_threadpool(access_tokens.find, found.db, shown.credentials)
@@ -94,7 +96,7 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
             found.rate.take(asked_from)
             raise
         found.rate.take(token.id)
-        caller = Caller(token.owner, token.role)
+        caller = Caller(token.owner, token.role, token.id)
     only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
     caller.needs("reader" if only_reads else "submitter")
     return caller
@@ -108,7 +110,7 @@ class Pass:
     """What a long answer asks again while it lasts: who listens, and whether they still may."""
 
     caller: str
-    """Of whom answers are counted: a token's id, or an address."""
+    """`Caller.counted_as`."""
     _db: Database
     _secret: str | None
 
@@ -122,11 +124,11 @@ class Pass:
         return True
 
 
-def shown_pass(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Pass:
+async def shown_pass(
+    request: Request, caller: TheCaller, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]
+) -> Pass:
     """The pass of a request that was let in."""
-    found, secret = parts(request), None if shown is None else shown.credentials
-    address = request.client.host if request.client else ""
-    return Pass(access_tokens.find(found.db, secret).id if secret else address, found.db, secret)
+    return Pass(caller.counted_as, parts(request).db, None if shown is None else shown.credentials)
 
 
 ThePass = Annotated[Pass, Depends(shown_pass)]

@@ -16,7 +16,7 @@ from storage.artifacts.kinds import KINDS, ArrayLayout
 from storage.artifacts.manifests import ArrayEntry
 from storage.artifacts.scaled import SCALE_BLOCK
 from storage.artifacts.store import FORMAT_VERSION, PLAIN_VERSION, WHOLE, Array, ArtifactManifest, ArtifactStore
-from storage.errors import InvalidInput, SpecInvalid, StoreCorrupt, UnknownName
+from storage.errors import InvalidInput, NotFound, SpecInvalid, StoreCorrupt, UnknownName
 from storage.specs.spec import ArtifactKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -181,6 +181,27 @@ def check_parts(store: ArtifactStore, manifest: ArtifactManifest) -> None:
                 f"{part.digest[:16]}), the store holds {got}; publish the part first, and take its line from entry()",
                 scene=part.scene or None,
             )
+
+
+def artifact_faults(store: ArtifactStore, key: str, where: str) -> list[str]:
+    """One sentence a fault of a published artifact, its manifest's or its parts': what `ArtifactStore.verify` gives.
+
+    Args:
+        store: the store.
+        key: the artifact's.
+        where: the store, for the message of an error.
+
+    Raises:
+        NotFound: no artifact of that key is published.
+        FormatTooNew: the artifact or a part was written by a newer vlglab.
+    """
+    try:
+        manifest = store.manifest(key)
+    except StoreCorrupt as error:
+        return [error.message]
+    if manifest is None:
+        raise NotFound(f"no artifact {key!r} is published in {where}")
+    return [fault for entry in manifest.parts for fault in store.part_faults(entry)]
 
 
 def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -201,10 +201,7 @@ class MemoryStore:
         Raises:
             NotFound: no artifact of that key is published.
         """
-        manifest = self.manifest(key)
-        if manifest is None:
-            raise NotFound(f"no artifact {key!r} is published in this store")
-        return [fault for entry in manifest.parts for fault in self.part_faults(entry)]
+        return admission.artifact_faults(self, key, "this store")
 
     def part_faults(self, entry: PartEntry) -> Sequence[str]:
         """Checks one part; see `ArtifactStore.part_faults`."""

@@ -13,10 +13,10 @@ may be removed at any time. Speaks to the storage through obstore (extra `s3`).
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from storage.artifacts.store import ArtifactManifest, Attributes, PartEntry, Par
 from storage.artifacts.zarr_reader import ZarrPartReader
 from storage.artifacts.zarr_store import ZarrStore
 from storage.artifacts.zarr_writer import ZarrPartWriter
-from storage.errors import NotFound, StoreCorrupt
+from storage.errors import StoreCorrupt
 from storage.specs.spec import ArtifactKind
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ObjectStore:
         if content is None:
             return None
         manifest = decode_part(content, f"{part_files.MANIFEST} of the part {key}")
-        return _FetchingReader(self._copy(key, content), manifest, self._fetcher(key))
+        return _FetchingReader(self._copy(key, content), manifest, partial(self._fetch, _part_prefix(key)))
 
     def entry(self, key: str) -> PartEntry | None:
         """The manifest line of a published part, or None; errors as `part`."""
@@ -105,27 +105,18 @@ class ObjectStore:
             NotFound: no artifact of that key is published.
             FormatTooNew: the artifact or a part was written by a newer vlglab.
         """
-        try:
-            manifest = self.manifest(key)
-        except StoreCorrupt as error:
-            return [error.message]
-        if manifest is None:
-            raise NotFound(f"no artifact {key!r} is published in the store")
-        return [fault for entry in manifest.parts for fault in self.part_faults(entry)]
+        return admission.artifact_faults(self, key, "the store")
 
     def part_faults(self, entry: PartEntry) -> Sequence[str]:
         """Checks every object of one part, and its copies here; see `ArtifactStore.part_faults`."""
-        scene = entry.scene or "none"
-        of = f"the part {entry.key} (scene {scene})"
+        of = f"the part {entry.key} (scene {entry.scene or 'none'})"
         content = self._part_manifest(entry.key)
         if content is None:
             return [f"{of} is missing from the store"]
-        if digest(content) != entry.digest:
-            return [f"{part_files.MANIFEST} of {of} was changed: it is not the one that the artifact names"]
         try:
-            manifest = decode_part(content, f"{part_files.MANIFEST} of the part {entry.key}")
+            manifest = part_files.named_manifest(content, entry)
         except StoreCorrupt as error:
-            return [f"{error.message} (scene {scene})"]
+            return [error.message]
         return [*self._faults(manifest, f"of {of}"), *_faults_of_copies(self._copy(entry.key, content), manifest)]
 
     def _faults(self, manifest: PartManifest, of: str) -> Iterator[str]:
@@ -137,12 +128,7 @@ class ObjectStore:
             found = self._objects.hashed(prefix + name)
             if found is None:
                 return f"{name} {of} is missing from the store"
-            if found == expected:
-                return None
-            return (
-                f"{name} {of} was changed: {found.num_bytes} bytes with BLAKE3 {found.blake3[:16]}, "
-                f"{expected.num_bytes} with {expected.blake3[:16]} were published"
-            )
+            return None if found == expected else part_files.changed(f"{name} {of}", found, expected)
 
         yield from filter(None, side_by_side(fault, sorted(manifest.files.items())))
         present = {name.removeprefix(prefix) for name in self._objects.under(prefix)} - {part_files.MANIFEST}
@@ -158,14 +144,14 @@ class ObjectStore:
         prefixes = [*map(_part_prefix, sorted(parts)), f"artifacts/{key}/"]
         there = [prefix for prefix in prefixes if self._objects.exists(prefix + part_files.MANIFEST)]
         for prefix in there:
-            self._objects.put(f"withdrawn/{secrets.token_hex(8)}", json.dumps(prefix).encode())
+            self._objects.put(f"withdrawn/{secrets.token_hex(8)}", prefix.encode())
             self._objects.delete(prefix + part_files.MANIFEST)
 
     def clear(self) -> int:
         """Removes what was withdrawn for good; see `ArtifactStore.clear`. What was published again since stays."""
         notes = self._objects.under("withdrawn/")
         for note, at in notes.items():
-            prefix = str(json.loads(self._objects.get(note) or b'""'))
+            prefix = (self._objects.get(note) or b"").decode()
             if prefix and not self._objects.exists(prefix + part_files.MANIFEST):
                 old = [name for name, changed in self._objects.under(prefix).items() if changed <= at]
                 self._objects.delete(*old)
@@ -215,6 +201,7 @@ class ObjectStore:
         content = (staging / part_files.MANIFEST).read_bytes() if staging.is_dir() else b""
         if not content:
             raise _swept(manifest.key)
+        created = False
         if not self._objects.exists(prefix + part_files.MANIFEST):
             self._objects.put(mark, b"")
             try:
@@ -228,9 +215,9 @@ class ObjectStore:
                 )
             if not self._objects.exists(mark):
                 raise _swept(manifest.key)
-            self._objects.create(prefix + part_files.MANIFEST, content)
+            created = self._objects.create(prefix + part_files.MANIFEST, content)
             self._objects.delete(mark)
-        if self._part_manifest(manifest.key) == content:
+        if created or self._part_manifest(manifest.key) == content:
             copy = self._copy(manifest.key, content)
             for name in manifest.files:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -256,15 +243,11 @@ class ObjectStore:
         _write_whole(known, manifest)
         return folder
 
-    def _fetcher(self, key: str) -> Callable[[str, Path], None]:
-        """What brings a file of a part here: by its name there, to a path here."""
-
-        def fetch(name: str, path: Path) -> None:
-            content = self._objects.get(_part_prefix(key) + name)
-            if content is not None:
-                _write_whole(path, content)
-
-        return fetch
+    def _fetch(self, prefix: str, name: str, path: Path) -> None:
+        """Brings a file of a part here, where it is there."""
+        content = self._objects.get(prefix + name)
+        if content is not None:
+            _write_whole(path, content)
 
 
 class _FetchingReader(ZarrPartReader):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import blake3
 
-from storage.artifacts.manifests import RECOMPUTE, FileEntry, PartManifest, decode_part
+from storage.artifacts.manifests import RECOMPUTE, FileEntry, PartManifest, decode_part, digest
+from storage.artifacts.store import PartEntry
 from storage.errors import StoreCorrupt
 
 MANIFEST = "manifest.json"
@@ -38,6 +39,24 @@ def read_manifest(path: Path) -> PartManifest | None:
     return decode_part(content, f"{MANIFEST} of the part {path.name}")
 
 
+def named_manifest(content: bytes, entry: PartEntry) -> PartManifest:
+    """The manifest of a part, which must be the one that an artifact's line names.
+
+    Raises:
+        FormatTooNew: a newer vlglab wrote it.
+        StoreCorrupt: it is another one, or none; the message names the scene.
+    """
+    scene = entry.scene or "none"
+    if digest(content) != entry.digest:
+        raise StoreCorrupt(
+            f"{MANIFEST} of the part {entry.key} (scene {scene}) was changed: it is not the one that the artifact names"
+        )
+    try:
+        return decode_part(content, f"{MANIFEST} of the part {entry.key}")
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{error.message} (scene {scene})") from error
+
+
 def digest_files(path: Path, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
     """Digest and size of every file under `path` but the manifest, by relative path.
 
@@ -60,6 +79,14 @@ def digest_file(file: Path) -> str:
     return hasher.update_mmap(file).hexdigest() if large else hasher.update(file.read_bytes()).hexdigest()
 
 
+def changed(what: str, got: FileEntry, expected: FileEntry) -> str:
+    """The sentence for a file that is not what was published."""
+    return (
+        f"{what} was changed: {got.num_bytes} bytes with BLAKE3 {got.blake3[:16]}, "
+        f"{expected.num_bytes} with {expected.blake3[:16]} were published"
+    )
+
+
 def faults(path: Path, manifest: PartManifest) -> list[str]:
     """One sentence a file of a part that is not what its manifest says; hashes everything."""
     found = []
@@ -67,15 +94,12 @@ def faults(path: Path, manifest: PartManifest) -> list[str]:
     for name, expected in sorted(manifest.files.items()):
         file = path / name
         try:
-            size, got = file.stat().st_size, digest_file(file)
+            got = _entry(file)
         except OSError as error:
             found.append(f"{name} {of} cannot be read: {error.strerror or error}")
             continue
-        if (got, size) != (expected.blake3, expected.num_bytes):
-            found.append(
-                f"{name} {of} was changed: {size} bytes with BLAKE3 {got[:16]}, "
-                f"{expected.num_bytes} with {expected.blake3[:16]} were published"
-            )
+        if got != expected:
+            found.append(changed(f"{name} {of}", got, expected))
     present = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir()} - {MANIFEST}
     found += [f"{name} {of} was never published" for name in sorted(present - set(manifest.files))]
     return found

@@ -22,7 +22,7 @@ from storage.artifacts.manifests import RECOMPUTE, decode_artifact, digest, enco
 from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_reader import open_part
 from storage.artifacts.zarr_writer import ZarrPartWriter
-from storage.errors import NotFound, StoreCorrupt
+from storage.errors import StoreCorrupt
 from storage.specs.spec import ArtifactKind
 
 
@@ -136,30 +136,21 @@ class ZarrStore:
             NotFound: no artifact of that key is published.
             FormatTooNew: the artifact or a part was written by a newer vlglab.
         """
-        try:
-            manifest = self.manifest(key)
-        except StoreCorrupt as error:
-            return [error.message]
-        if manifest is None:
-            raise NotFound(f"no artifact {key!r} is published in the store at {self.root}")
-        return [fault for entry in manifest.parts for fault in self.part_faults(entry)]
+        return admission.artifact_faults(self, key, f"the store at {self.root}")
 
     def part_faults(self, entry: PartEntry) -> Sequence[str]:
         """Checks every file of one part; see `ArtifactStore.part_faults`."""
-        scene = entry.scene or "none"
-        of = f"the part {entry.key} (scene {scene})"
+        of = f"the part {entry.key} (scene {entry.scene or 'none'})"
         path = self.part_path(entry.key)
         if not admission.is_key(entry.key) or not path.exists():
             return [f"{of} is missing from the store"]
         try:
-            if digest((path / part_files.MANIFEST).read_bytes()) != entry.digest:
-                return [f"{part_files.MANIFEST} of {of} was changed: it is not the one that the artifact names"]
-            manifest = part_files.read_manifest(path)
+            manifest = part_files.named_manifest((path / part_files.MANIFEST).read_bytes(), entry)
         except OSError as error:
             return [f"{part_files.MANIFEST} of {of} cannot be read: {error.strerror or error}"]
         except StoreCorrupt as error:
-            return [f"{error.message} (scene {scene})"]
-        return [f"{of} is missing from the store"] if manifest is None else part_files.faults(path, manifest)
+            return [error.message]
+        return part_files.faults(path, manifest)
 
     def is_whole(self, manifest: ArtifactManifest) -> bool:
         """Whether a manifest and all its parts are there; see `ArtifactStore.is_whole`."""

@@ -1,4 +1,4 @@
-"""A lab whose store lies on object storage: every stage, from another machine too, until the bytes are freed."""
+"""A lab whose store lies on object storage: every stage, also as from another machine."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 The compiled loops of `fused` take it on a CPU and the kernels of `implicit_gemm` on a GPU where they can; else it is
 done here, in torch.
+
 A tile's pairs are gathered at once, multiplied offset by offset, and added up row by row. Each is one large operation
 that torch spreads over its threads, so that what is left is the products' own time. The backward pass gathers again
 rather than keep what was gathered. Knows kernel maps and tensors; no coordinates, no modules.
