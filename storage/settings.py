@@ -29,6 +29,12 @@ class Settings(BaseSettings):
         description="Where artifacts lie: file://FOLDER, default file://HOME/store, or s3://BUCKET/PREFIX (extra `s3`;"
         " endpoint and credentials in AWS_* variables).",
     )
+    copies_gb: float = Field(
+        100,
+        ge=0,
+        description="GB (10^9 bytes) that the copies of a store on object storage may take under HOME/store, on each"
+        " machine; those nobody opened for longest go first, 0 keeps all.",
+    )
     dataset_roots: list[Path] = Field(
         default_factory=list,
         description="JSON list of folders under which datasets may be registered; HOME/datasets is always allowed.",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.artifacts import copies, part_files
-from storage.artifacts.manifests import FileEntry, PartManifest, decode_artifact, digest
+from storage.artifacts.manifests import PartManifest, decode_artifact, digest
 from storage.artifacts.store import ArtifactManifest, PartEntry
-from storage.artifacts.zarr_store import ZarrStore
+from storage.artifacts.taking import TakingStore
 from storage.errors import SpecInvalid, StoreCorrupt, StoreUnwritable, naming_scene
 from storage.specs.spec import ArtifactKind
 from workers.context import Context
@@ -25,14 +25,14 @@ REPORT_S = 0.5
 """Seconds between two words on how far a copy is."""
 
 
-def local_store(context: Context) -> ZarrStore:
-    """The store, where it lies on a disk.
+def taking_store(context: Context) -> TakingStore:
+    """The store, where it takes what others published.
 
     Raises:
         SpecInvalid: it does not.
     """
-    if not isinstance(context.store, ZarrStore):
-        raise SpecInvalid(f"the stage {context.spec.stage!r} needs a store on a local disk (file://), this is another")
+    if not isinstance(context.store, TakingStore):
+        raise SpecInvalid(f"the stage {context.spec.stage!r} needs a store on a disk (file://) or in a bucket (s3://)")
     return context.store
 
 
@@ -58,9 +58,9 @@ class Copier:
 
         Raises:
             NotFound, StoreCorrupt, StoreUnwritable, SourceRefused, SourceUnreachable: as `Source.fetch` and
-                `ZarrStore.adopt`.
+                `TakingStore.adopt`.
         """
-        store = local_store(self.context)
+        store = taking_store(self.context)
         there = [store.entry(part.key) for part in parts]
         missing = [part for part, known in zip(parts, there, strict=True) if known is None]
         for part, known in zip(parts, there, strict=True):
@@ -153,9 +153,8 @@ class Mender:
         Raises:
             StoreCorrupt: the source's is not the one that was published here.
         """
-        store, recorded = local_store(self.context), self.context.recorded.get("artifact")
-        path = store.artifact_path(key)
-        if not path.parent.exists():
+        store, recorded = taking_store(self.context), self.context.recorded.get("artifact")
+        if not store.has_place(key):
             return None
         with suppress(StoreCorrupt):
             lies = store.manifest_file(key)
@@ -167,47 +166,46 @@ class Mender:
                 f"the manifest of {key} at {self.source.url} is that of {manifest.key}, or another than was published"
                 f" here (BLAKE3 {digest(content)[:16]}); nothing was changed: name a source with the same artifact"
             )
-        self._put(content, path)
+        with writable(self.folder):
+            store.replace_manifest(key, self._written(content, f"artifact-{key}"))
         return manifest
 
     def parts(self, manifest: ArtifactManifest) -> int:
         """Mends every part; returns how many files were replaced."""
-        store, mended = local_store(self.context), 0
+        mended = 0
         for number, part in enumerate(manifest.parts, 1):
             with naming_scene(part.scene):
-                mended += self._part(store.part_path(part.key), part, manifest.kind)
+                mended += self._part(part, manifest.kind)
             self.context.reporter.progress(unit="part", done=number, total=len(manifest.parts))
             self.context.check()
         return mended
 
-    def _part(self, path: Path, part: PartEntry, kind: ArtifactKind) -> int:
+    def _part(self, part: PartEntry, kind: ArtifactKind) -> int:
         """Mends one part: its manifest first, then what this lists."""
-        mended = 0
-        lies = path / part_files.MANIFEST
-        if not lies.exists() or digest(lies.read_bytes()) != part.digest:
+        store, mended = taking_store(self.context), 0
+        content = store.part_manifest_file(part.key)
+        if content is None or digest(content) != part.digest:
             content = self.source.part_manifest(part.key)
             copies.part_manifest(content, part, kind, f"at {self.source.url}")
-            self._put(content, lies)
+            with writable(self.folder):
+                store.replace_file(part.key, part_files.MANIFEST, self._written(content, f"part-{part.key}"))
             mended += 1
-        manifest = copies.part_manifest(lies.read_bytes(), part, kind, "in this store")
+        manifest = copies.part_manifest(content, part, kind, "in this store")
         for name, entry in manifest.files.items():
-            if not _is(path / name, entry):
-                with writable(path):
+            if not store.is_as_published(part.key, name, entry):
+                with writable(self.folder):
                     got = self.folder / part.key / name
                     self.source.fetch(part.key, name, entry, got, self.meter)
-                    (path / name).parent.mkdir(parents=True, exist_ok=True)
-                    got.replace(path / name)
+                    store.replace_file(part.key, name, got)
                 mended += 1
         return mended
 
-    def _put(self, content: bytes, path: Path) -> None:
-        """Writes a small file by a rename."""
-        with writable(path.parent):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.folder / f"{path.parent.name}.json"
-            beside.write_bytes(content)
-            beside.replace(path)
+    def _written(self, content: bytes, name: str) -> Path:
+        """A small file, to be put in its place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.json"
+        path.write_bytes(content)
+        return path
 
 
 @contextmanager
@@ -226,14 +224,6 @@ def writable(folder: Path) -> Iterator[None]:
             f"the disk of the store takes no more ({os.strerror(error.errno)}, {folder}); nothing half is published and"
             " what has come is kept: make room (`vlglab features usage`, `vlglab features gc`), then retry the run"
         ) from error
-
-
-def _is(file: Path, entry: FileEntry) -> bool:
-    """Whether a file is what was published."""
-    try:
-        return file.stat().st_size == entry.num_bytes and part_files.digest_file(file) == entry.blake3
-    except OSError:
-        return False
 
 
 def _clear_strangers(folder: Path, manifest: PartManifest) -> None:

@@ -26,4 +26,5 @@ def open_store(settings: Settings) -> ArtifactStore:
             f"the store {settings.store_url} needs obstore, which is not installed; install the extra `s3`: "
             'pip install -c constraints.txt -e ".[s3]"'
         ) from error
-    return ObjectStore(S3Store.from_url(settings.store_url), settings.store_path)
+    bucket = S3Store.from_url(settings.store_url)
+    return ObjectStore(bucket, settings.store_path, int(settings.copies_gb * 1e9))

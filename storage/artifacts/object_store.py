@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.artifacts import admission, part_files
+from storage.artifacts import admission, copies, part_files
+from storage.artifacts.fetched import Copies
 from storage.artifacts.manifests import (
     FileEntry,
     PartManifest,
@@ -30,8 +29,7 @@ from storage.artifacts.manifests import (
     encode_artifact,
 )
 from storage.artifacts.objects import Objects, side_by_side
-from storage.artifacts.store import ArtifactManifest, Attributes, PartEntry, PartReader, PartWriter, StoredFile
-from storage.artifacts.zarr_reader import ZarrPartReader
+from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_store import ZarrStore
 from storage.artifacts.zarr_writer import ZarrPartWriter
 from storage.errors import StoreCorrupt
@@ -40,16 +38,21 @@ from storage.specs.spec import ArtifactKind
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
-_GROUP = "zarr.json"
-
 
 class ObjectStore:
     """An `ArtifactStore` on object storage, with a local folder that parts are written in and kept in once read."""
 
-    def __init__(self, bucket: Bucket, folder: Path) -> None:
-        """Holds the bucket, or a prefix of one, and the folder, which is made on the first write."""
+    def __init__(self, bucket: Bucket, folder: Path, copies_bytes: int = 0) -> None:
+        """Holds the bucket, or a prefix of one, and the folder, which is made on the first write.
+
+        Args:
+            bucket: the bucket, or a prefix of one.
+            folder: where parts are written, and copies of them kept.
+            copies_bytes: room that the copies may take; 0 sets no limit.
+        """
         self._objects = Objects(bucket)
         self._local = ZarrStore(folder)
+        self._copies = Copies(self._objects, self._local, copies_bytes)
 
     @contextlib.contextmanager
     def write_part(self, key: str, *, kind: ArtifactKind, scene: str, token: str) -> Iterator[PartWriter]:
@@ -67,7 +70,7 @@ class ObjectStore:
         if content is None:
             return None
         manifest = decode_part(content, f"{part_files.MANIFEST} of the part {key}")
-        return _FetchingReader(self._copy(key, content), manifest, partial(self._fetch, _part_prefix(key)))
+        return self._copies.reader(_part_prefix(key), key, content, manifest)
 
     def entry(self, key: str) -> PartEntry | None:
         """The manifest line of a published part, or None; errors as `part`."""
@@ -94,9 +97,52 @@ class ObjectStore:
         """The manifest of a published artifact as it lies there, or None; see `ArtifactStore.manifest_file`."""
         return self._objects.get(_artifact_name(key)) if admission.is_key(key) else None
 
-    def stored(self, key: str, name: str) -> StoredFile | None:  # noqa: ARG002 - the contract's
-        """None: nothing here lies on a local disk for good, and whoever may read the bucket reads it there."""
-        return None
+    def stored(self, key: str, name: str) -> StoredFile | None:
+        """A file of a published part, as a copy here; see `ArtifactStore.stored`.
+
+        Raises:
+            StoreCorrupt: also where the bucket has it no more.
+        """
+        content = self._part_manifest(key)
+        if content is None:
+            return None
+        if name == part_files.MANIFEST:
+            return StoredFile(self._copies.folder(key, content) / name, len(content), digest(content))
+        entry = decode_part(content, f"{part_files.MANIFEST} of the part {key}").files.get(name)
+        if entry is None:
+            return None
+        path = self._copies.file(_part_prefix(key), key, content, name, entry.num_bytes)
+        if path is None:
+            raise StoreCorrupt(f"{name} of the part {key} is gone from the store; `vlglab features repair` mends it")
+        return StoredFile(path, entry.num_bytes, entry.blake3)
+
+    def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
+        """Sends and publishes a part that was copied from another store; see `TakingStore.adopt`."""
+        manifest = copies.check_part(folder, entry, kind)
+        with self._local.staged_folder(entry.key, token) as staging:
+            folder.rename(staging)
+            self._send(staging, manifest, token)
+
+    def has_place(self, key: str) -> bool:
+        """Whether an artifact of that key lies there; see `TakingStore.has_place`."""
+        return self.manifest_file(key) is not None
+
+    def part_manifest_file(self, key: str) -> bytes | None:
+        """The manifest of a part as it lies there, or None; see `TakingStore.part_manifest_file`."""
+        return self._part_manifest(key)
+
+    def is_as_published(self, key: str, name: str, entry: FileEntry) -> bool:
+        """Whether the object is what was published; see `TakingStore.is_as_published`."""
+        return self._objects.hashed(_part_prefix(key) + name) == entry
+
+    def replace_manifest(self, key: str, content: Path) -> None:
+        """Puts an artifact's manifest; see `TakingStore.replace_manifest`."""
+        self._objects.put(_artifact_name(key), content)
+
+    def replace_file(self, key: str, name: str, content: Path) -> None:
+        """Puts an object over a damaged one and drops its copy; see `TakingStore.replace_file`."""
+        self._objects.put(_part_prefix(key) + name, content)
+        self._copies.drop(key, name)
 
     def verify(self, key: str) -> Sequence[str]:
         """Checks every file of every part of an artifact, there and in the copies here; see `ArtifactStore.verify`.
@@ -117,7 +163,7 @@ class ObjectStore:
             manifest = part_files.named_manifest(content, entry)
         except StoreCorrupt as error:
             return [error.message]
-        return [*self._faults(manifest, f"of {of}"), *_faults_of_copies(self._copy(entry.key, content), manifest)]
+        return [*self._faults(manifest, f"of {of}"), *self._copies.faults(entry.key, content, manifest)]
 
     def _faults(self, manifest: PartManifest, of: str) -> Iterator[str]:
         """One sentence an object of a part that is not what its manifest says; fetches and hashes everything."""
@@ -156,7 +202,7 @@ class ObjectStore:
                 old = [name for name, changed in self._objects.under(prefix).items() if changed <= at]
                 self._objects.delete(*old)
                 if prefix.startswith("parts/"):
-                    shutil.rmtree(self._local.part_path(prefix.rstrip("/").rpartition("/")[2]), ignore_errors=True)
+                    self._copies.drop(prefix.rstrip("/").rpartition("/")[2])
             self._objects.delete(note)
         return len(notes)
 
@@ -218,11 +264,7 @@ class ObjectStore:
             created = self._objects.create(prefix + part_files.MANIFEST, content)
             self._objects.delete(mark)
         if created or self._part_manifest(manifest.key) == content:
-            copy = self._copy(manifest.key, content)
-            for name in manifest.files:
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(OSError):
-                    (staging / name).rename(copy / name)
+            self._copies.keep(manifest.key, content, manifest.files, staging)
 
     def _sent(self, name: str, file: Path) -> int | None:
         """Sends a file; how many bytes there are of it now."""
@@ -231,63 +273,6 @@ class ObjectStore:
 
     def _part_manifest(self, key: str) -> bytes | None:
         return self._objects.get(_part_prefix(key) + part_files.MANIFEST) if admission.is_key(key) else None
-
-    def _copy(self, key: str, manifest: bytes) -> Path:
-        """The folder of a part's copies here; copies of another part that once had this key are removed."""
-        folder = self._local.part_path(key)
-        known = folder / part_files.MANIFEST
-        with contextlib.suppress(FileNotFoundError):
-            if known.read_bytes() == manifest:
-                return folder
-            shutil.rmtree(folder, ignore_errors=True)
-        _write_whole(known, manifest)
-        return folder
-
-    def _fetch(self, prefix: str, name: str, path: Path) -> None:
-        """Brings a file of a part here, where it is there."""
-        content = self._objects.get(prefix + name)
-        if content is not None:
-            _write_whole(path, content)
-
-
-class _FetchingReader(ZarrPartReader):
-    """A part whose files are brought here when they are first asked for."""
-
-    def __init__(self, path: Path, manifest: PartManifest, fetch: Callable[[str, Path], None]) -> None:
-        super().__init__(path, manifest)
-        self._fetch = fetch
-
-    @property
-    def attributes(self) -> Attributes:
-        """Its attributes."""
-        if not (self._path / _GROUP).exists():
-            self._fetch(_GROUP, self._path / _GROUP)
-        return super().attributes
-
-    def _check_size(self, file: str, expected: int) -> None:
-        path = self._path / file
-        if not path.exists() or path.stat().st_size != expected:
-            self._fetch(file, path)
-        super()._check_size(file, expected)
-
-
-def _faults_of_copies(folder: Path, manifest: PartManifest) -> Iterable[str]:
-    """Of the files that are here already: one that a program changed would be read as it is."""
-    here = {name: entry for name, entry in manifest.files.items() if (folder / name).exists()}
-    for name, expected in sorted(here.items()):
-        if part_files.digest_file(folder / name) != expected.blake3:
-            yield (
-                f"the copy of {name} of the part {manifest.key} (scene {manifest.scene or 'none'}) at {folder} was "
-                "changed; remove that folder, it will be fetched anew"
-            )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _part_prefix(key: str) -> str:

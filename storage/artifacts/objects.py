@@ -28,7 +28,7 @@ U = TypeVar("U")
 _CONNECTIONS = 8
 """Objects that are sent, or asked for, at a time."""
 _PIECE = 8 << 20
-"""Bytes of an object that are hashed at a time."""
+"""Bytes of an object that are held at a time."""
 
 
 class Objects:
@@ -52,6 +52,16 @@ class Objects:
                 size += len(piece)
             return FileEntry(hasher.hexdigest(), size)
         return None
+
+    def download(self, name: str, path: Path) -> bool:
+        """Writes an object to a file, a piece at a time; False, and no file, where there is none."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            pieces = obstore.get(self._bucket, name).stream(min_chunk_size=_PIECE)
+            with path.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+            return True
+        return False
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Writes an object, over what is there.

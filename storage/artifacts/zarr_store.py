@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from storage.artifacts import admission, copies, part_files
-from storage.artifacts.manifests import RECOMPUTE, decode_artifact, digest, encode_artifact
+from storage.artifacts.manifests import RECOMPUTE, FileEntry, decode_artifact, digest, encode_artifact
 from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_reader import open_part
 from storage.artifacts.zarr_writer import ZarrPartWriter
@@ -113,21 +113,36 @@ class ZarrStore:
         return None if entry is None else StoredFile(path / name, entry.num_bytes, entry.blake3)
 
     def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
-        """Publishes a part that was copied from another store, after checking all of it (`copies.check_part`).
-
-        Args:
-            folder: where the copy lies whole, on the disk of this store; it is moved away.
-            entry: the line of the artifact's manifest that names the part.
-            kind: the artifact's kind.
-            token: what it is staged under.
-
-        Raises:
-            StoreCorrupt: the copy is not what the line says, or no part of that kind; it stays where it is.
-        """
+        """Publishes a part that was copied from another store by a rename; see `TakingStore.adopt`."""
         copies.check_part(folder, entry, kind)
         with self.staged_folder(entry.key, token) as staging:
             folder.rename(staging)
             _publish(staging, self.part_path(entry.key))
+
+    def has_place(self, key: str) -> bool:
+        """Whether there is a folder of that artifact; see `TakingStore.has_place`."""
+        return admission.is_key(key) and self.artifact_path(key).parent.exists()
+
+    def part_manifest_file(self, key: str) -> bytes | None:
+        """The manifest of a part as it lies there, or None; see `TakingStore.part_manifest_file`."""
+        path = self.part_path(key) / part_files.MANIFEST
+        return path.read_bytes() if admission.is_key(key) and path.exists() else None
+
+    def is_as_published(self, key: str, name: str, entry: FileEntry) -> bool:
+        """Whether the file is what was published; see `TakingStore.is_as_published`."""
+        file = self.part_path(key) / name
+        try:
+            return file.stat().st_size == entry.num_bytes and part_files.digest_file(file) == entry.blake3
+        except OSError:
+            return False
+
+    def replace_manifest(self, key: str, content: Path) -> None:
+        """Moves an artifact's manifest to its place; see `TakingStore.replace_manifest`."""
+        _move(content, self.artifact_path(key))
+
+    def replace_file(self, key: str, name: str, content: Path) -> None:
+        """Moves a file of a part to its place; see `TakingStore.replace_file`."""
+        _move(content, self.part_path(key) / name)
 
     def verify(self, key: str) -> Sequence[str]:
         """Checks every file of every part of an artifact; see `ArtifactStore.verify`.
@@ -221,6 +236,12 @@ class ZarrStore:
             shutil.rmtree(staging, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _move(file: Path, target: Path) -> None:
+    """Renames a file onto its place, over what is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(target)
 
 
 def _publish(staging: Path, target: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import httpx
+import numpy as np
 import obstore
 import pytest
+import zarr
 
 from service import schemas
 from service.cli.local_service import LocalService
@@ -14,6 +17,14 @@ from tests.fixtures.object_storage import object_storage
 from tests.journey.conftest import TINY_ROOMS, ended, submit
 
 pytestmark = pytest.mark.slow
+
+
+def part_of(url: str, key: str) -> str:
+    """Shelf and key of an artifact's first part, as the service gives its manifest."""
+    answer = httpx.get(f"{url}/api/v1/store/artifacts/{key}/manifest.json")
+    answer.raise_for_status()
+    part: str = answer.json()["parts"][0]["key"]
+    return f"{part[:2]}/{part}"
 
 
 def test_an_experiment_on_object_storage(tmp_path: Path) -> None:
@@ -35,6 +46,11 @@ def test_an_experiment_on_object_storage(tmp_path: Path) -> None:
             assert not any(name.startswith("staging/") for name in names)
 
             shutil.rmtree(home / "store" / "parts")  # as on another machine: no copies
+            key = runs["extract"].outputs["embeddings"]
+            group = zarr.open_group(f"{service.url}/api/v1/store/parts/{part_of(service.url, key)}", mode="r")
+            assert np.isfinite(np.asarray(group["embeddings"])).all()
+            for shelf in sorted((home / "store" / "parts").iterdir()):
+                shutil.rmtree(shelf)
             again = ended(client, submit(client, "tiny", predict__voxelisations=2).id)
             assert again["distill"].state == "cached"
             assert again["predict"].state == "succeeded"

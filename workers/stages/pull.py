@@ -17,7 +17,7 @@ from storage.artifacts.store import ArtifactManifest, PartEntry, scene_of
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Pull
 from workers.context import Context
-from workers.copying import Copier, local_store
+from workers.copying import Copier, taking_store
 from workers.sources import Source
 
 _MANIFEST = "manifest.json"
@@ -68,7 +68,7 @@ def run(context: Context) -> None:
 def _manifest(context: Context) -> ArtifactManifest:
     """What is to be published: the source's manifest, or one of the chosen scenes."""
     spec = _spec(context)
-    local_store(context)
+    taking_store(context)
     where = f"the manifest of {spec.artifact} at {spec.source}"
     manifest = decode_artifact((context.machine.scratch / _MANIFEST).read_bytes(), where)
     if manifest.key != spec.artifact:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from storage.errors import NotFound
 from storage.specs.outside import Repair
 from workers.context import Context
-from workers.copying import Mender, local_store
+from workers.copying import Mender, taking_store
 from workers.sources import Source
 
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """Nothing: what this run does depends on what is damaged, so it is never cached."""
-    local_store(context)
+    taking_store(context)
     return {}
 
 

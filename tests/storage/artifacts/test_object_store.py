@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import blake3
 import numpy as np
 import obstore
 import pytest
@@ -17,6 +19,7 @@ import zarr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore as ZarrObjects
 
+from storage.artifacts import fetched
 from storage.artifacts.choose import open_store
 from storage.artifacts.object_store import ObjectStore
 from storage.artifacts.objects import Objects
@@ -215,9 +218,61 @@ def test_a_copy_here_that_was_cut_short_is_fetched_anew(store: ObjectStore, tmp_
     np.testing.assert_array_equal(part.array("embeddings"), embeddings(1)["embeddings"])
 
 
-def test_nothing_here_is_served_from_a_disk(store: ObjectStore) -> None:
+def test_files_are_given_from_copies_that_are_fetched(store: ObjectStore, bucket: S3Store, tmp_path: Path) -> None:
     published(store)
-    assert store.stored("ab12", "zarr.json") is None
+    there = ObjectStore(bucket, tmp_path / "there")
+    listed = json.loads(bytes(obstore.get(bucket, "parts/ab/ab12/manifest.json").bytes()))["files"]
+    for name in [*listed, "manifest.json"]:
+        found, content = there.stored("ab12", name), bytes(obstore.get(bucket, f"parts/ab/ab12/{name}").bytes())
+        assert found is not None
+        assert found.path.read_bytes() == content
+        assert (found.num_bytes, found.digest) == (len(content), blake3.blake3(content).hexdigest())
+    for key, name in (
+        ("ab12", "../ab12/zarr.json"),
+        ("ab12", "nothing"),
+        ("ab13", "zarr.json"),
+        ("../ab12", "zarr.json"),
+    ):
+        assert there.stored(key, name) is None
+    gone = next(name for name in listed if name.startswith("embeddings/c/"))
+    obstore.delete(bucket, f"parts/ab/ab12/{gone}")
+    with pytest.raises(StoreCorrupt, match=r"gone.*features repair"):
+        ObjectStore(bucket, tmp_path / "third").stored("ab12", gone)
+
+
+def test_copies_keep_to_their_room_and_are_fetched_again(
+    bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetched, "LOOK_S", 0.0)
+    writer = ObjectStore(bucket, tmp_path / "writer")
+    part_keys = [f"ab{number:02d}" for number in range(6)]
+    for number, key in enumerate(part_keys):
+        put(writer, key, f"room-{number}", embeddings(number))
+    one = sum(path.stat().st_size for path in (tmp_path / "writer/parts/ab/ab00").rglob("*") if path.is_file())
+    store = ObjectStore(bucket, tmp_path / "here", int(3.5 * one))
+
+    def kept() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "here/parts/ab").iterdir())
+
+    def reads(number: int) -> None:
+        part = store.part(part_keys[number])
+        assert part is not None
+        assert part.attributes["num_points"] == 300
+        for name in part.names():
+            np.testing.assert_array_equal(part.array(name), embeddings(number)[name])
+
+    for number in range(6):
+        reads(number)
+    assert kept() == part_keys  # all were opened a moment ago
+    for age, key in enumerate(part_keys):
+        known = tmp_path / f"here/parts/ab/{key}/manifest.json"
+        os.utime(known, (0, 1000 + age))
+    reads(1)  # opened again, so that it is not the oldest any more
+    put(writer, "ab06", "room-6", embeddings(6))
+    assert store.part("ab06") is not None
+    assert kept() == ["ab01", "ab04", "ab05", "ab06"]
+    reads(0)
+    reads(2)
 
 
 def nobody_there() -> str:

@@ -16,7 +16,6 @@ import zarr
 
 from storage import keys
 from storage.artifacts.memory_store import MemoryStore
-from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import (
     FormatTooNew,
@@ -31,42 +30,16 @@ from storage.errors import (
     VlglabError,
 )
 from storage.specs import stages
+from tests.fixtures.lab_artifact import KEY, ROWS, WIDTH, embeddings, publish
 from tests.fixtures.lab_source import LabSource, lab_source
 from workers import sources, trial
 from workers.context import Machine
 from workers.sources import Sources
 
-KEY = "a0" * 16
-SCENES = ("room_a", "room_b", "room_c")
-ROWS, WIDTH = 20_000, 128
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.001)
-
-
-def embeddings(scene: str, rows: int = ROWS) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(sum(map(ord, scene))).standard_normal((rows, WIDTH), np.float32).astype(np.float16)
-
-
-def publish(store: ZarrStore, key: str = KEY, **attributes: Any) -> ArtifactManifest:
-    """Embeddings of three scenes."""
-    lines = []
-    for scene in SCENES:
-        part_key = keys.digest([key, scene])
-        with store.write_part(part_key, kind="embeddings", scene=scene, token="t0") as part:
-            part.write("embeddings", embeddings(scene))
-            part.write("point_index", np.arange(ROWS))
-            part.write("views", np.ones(ROWS, np.uint16))
-            part.set(num_points=ROWS, point_order="abc", split="train")
-        lines.append(store.entry(part_key))
-    about = {"dimension": WIDTH, "splits": dict.fromkeys(SCENES, "train"), **attributes}
-    manifest = ArtifactManifest(
-        key, "embeddings", "extract", "embeddings", {"x": 1}, {}, tuple(filter(None, lines)), about
-    )
-    store.publish(manifest, token="t0")
-    return manifest
 
 
 @pytest.fixture
@@ -401,7 +374,7 @@ def test_a_full_disk_is_named_and_half_of_nothing_is_published(
 
 def test_a_store_in_memory_takes_no_copies(source: LabSource, machine: Machine) -> None:
     spec = stages.parse({"stage": "pull", "source": source.url, "artifact": KEY})
-    with pytest.raises(SpecInvalid, match="local disk"):
+    with pytest.raises(SpecInvalid, match="in a bucket"):
         trial.run_stage(spec, MemoryStore(), machine=machine)
 
 

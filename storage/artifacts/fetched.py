@@ -1,0 +1,164 @@
+"""Copies of a bucket's parts on a local disk: fetched file by file when they are asked for, and dropped for room.
+
+A copy may be removed at any time: whoever reads it has the file open, or fetches it again. Knows one bucket and one
+local folder; what is published, and when, is `object_store`'s matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from storage.artifacts import part_files
+from storage.artifacts.manifests import PartManifest
+from storage.artifacts.objects import Objects
+from storage.artifacts.store import Attributes
+from storage.artifacts.zarr_reader import ZarrPartReader
+from storage.artifacts.zarr_store import ZarrStore
+
+LOOK_S = 60.0
+"""Seconds between two looks at how much room the copies take."""
+IN_USE_S = 600.0
+"""A part that somebody opened so many seconds ago is not dropped."""
+_GROUP = "zarr.json"
+
+
+class Copies:
+    """The copies, in the places where a local store has its parts."""
+
+    def __init__(self, objects: Objects, local: ZarrStore, most_bytes: int) -> None:
+        """Holds where they come from, where they lie, and how much room they may take; 0 sets no limit."""
+        self._objects = objects
+        self._local = local
+        self._most_bytes = most_bytes
+        self._looked = -LOOK_S
+        self._lock = threading.Lock()
+
+    def folder(self, key: str, manifest: bytes) -> Path:
+        """The folder of a part's copies; copies of another part that once had this key are removed."""
+        folder = self._local.part_path(key)
+        known = folder / part_files.MANIFEST
+        with contextlib.suppress(FileNotFoundError):
+            if known.read_bytes() == manifest:
+                os.utime(known)
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)
+        self.make_room()
+        write_whole(known, lambda path: bool(path.write_bytes(manifest)))
+        return folder
+
+    def reader(self, prefix: str, key: str, content: bytes, manifest: PartManifest) -> ZarrPartReader:
+        """A part whose files are brought here when they are first asked for.
+
+        Args:
+            prefix: where its objects lie.
+            key: its key.
+            content: its manifest, as it lies there.
+            manifest: what that says.
+        """
+        return _FetchingReader(self.folder(key, content), manifest, lambda name, path: self._fetch(prefix + name, path))
+
+    def file(self, prefix: str, key: str, content: bytes, name: str, num_bytes: int) -> Path | None:
+        """One file of a part, brought here if need be; None where the bucket has it no more."""
+        path = self.folder(key, content) / name
+        if not path.exists() or path.stat().st_size != num_bytes:
+            self._fetch(prefix + name, path)
+        return path if path.exists() else None
+
+    def keep(self, key: str, content: bytes, files: Iterable[str], from_folder: Path) -> None:
+        """Moves files of a part that was just sent to where its copies lie."""
+        folder = self.folder(key, content)
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                (from_folder / name).rename(folder / name)
+
+    def drop(self, key: str, name: str = "") -> None:
+        """Removes the copy of one file, or of a whole part."""
+        path = self._local.part_path(key)
+        if name:
+            (path / name).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def faults(self, key: str, content: bytes, manifest: PartManifest) -> Iterable[str]:
+        """Of the files that are here already: one that a program changed would be read as it is."""
+        folder = self.folder(key, content)
+        here = {name: entry for name, entry in manifest.files.items() if (folder / name).exists()}
+        for name, expected in sorted(here.items()):
+            if part_files.digest_file(folder / name) != expected.blake3:
+                yield (
+                    f"the copy of {name} of the part {manifest.key} (scene {manifest.scene or 'none'}) at {folder} was "
+                    "changed; remove that folder, it will be fetched anew"
+                )
+
+    def make_room(self) -> None:
+        """Where copies take more than they may, drops those that nobody has opened for the longest time.
+
+        Looks once a minute at most, so that for so long they may take more.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not self._most_bytes or now - self._looked < LOOK_S:
+                return
+            self._looked = now
+        sizes: dict[str, int] = {}
+        opened: dict[str, float] = {}
+        for key in self._local.parts():
+            with contextlib.suppress(OSError):
+                folder = self._local.part_path(key)
+                sizes[key] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                opened[key] = (folder / part_files.MANIFEST).stat().st_mtime
+        total = sum(sizes.values())
+        for key in sorted(opened, key=opened.__getitem__):
+            if total <= self._most_bytes or opened[key] > time.time() - IN_USE_S:
+                return
+            self.drop(key)
+            total -= sizes[key]
+
+    def _fetch(self, name: str, path: Path) -> None:
+        """Brings an object here, where it is there."""
+        write_whole(path, lambda part: self._objects.download(name, part))
+
+
+class _FetchingReader(ZarrPartReader):
+    """A part whose files are brought here when they are first asked for."""
+
+    def __init__(self, path: Path, manifest: PartManifest, fetch: Callable[[str, Path], None]) -> None:
+        super().__init__(path, manifest)
+        self._fetch = fetch
+
+    @property
+    def attributes(self) -> Attributes:
+        """Its attributes."""
+        if not (self._path / _GROUP).exists():
+            self._fetch(_GROUP, self._path / _GROUP)
+        return super().attributes
+
+    def _check_size(self, file: str, expected: int) -> None:
+        path = self._path / file
+        if not path.exists() or path.stat().st_size != expected:
+            self._fetch(file, path)
+        super()._check_size(file, expected)
+
+
+def write_whole(path: Path, write: Callable[[Path], bool]) -> None:
+    """Has a file written beside its place and moves it there, so that it is there whole whoever else writes it.
+
+    Args:
+        path: its place.
+        write: writes the path that it is given; False where there is nothing to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        if write(part):
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Artifacts pulled into a store on object storage, and mended there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from storage import keys
+from storage.artifacts.object_store import ObjectStore
+from storage.artifacts.objects import Objects
+from storage.artifacts.zarr_store import ZarrStore
+from storage.errors import NotFound, StoreCorrupt, StoreUnreachable
+from storage.specs import stages
+from tests.fixtures.lab_artifact import KEY, SCENES, embeddings, publish
+from tests.fixtures.lab_source import LabSource, lab_source
+from tests.fixtures.object_storage import ObjectStorage, object_storage
+from workers import sources, trial
+from workers.context import Machine
+from workers.sources import Sources
+
+PART = keys.digest([KEY, "room_b"])
+PREFIX = f"parts/{PART[:2]}/{PART}/"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStorage]:
+    with object_storage() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(server: ObjectStorage) -> S3Store:
+    return server.bucket()
+
+
+@pytest.fixture
+def here(bucket: S3Store, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(bucket, tmp_path / "here")
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> ZarrStore:
+    store = ZarrStore(tmp_path / "there")
+    publish(store)
+    return store
+
+
+@pytest.fixture
+def source(there: ZarrStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabSource]:
+    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.001)
+    with lab_source(there.root) as serving:
+        yield serving
+
+
+def run(stage: str, source: LabSource, store: ObjectStore, tmp_path: Path) -> trial.Trial:
+    machine = Machine(scratch=tmp_path / "here" / "resume" / "r1", sources=Sources(("127.0.0.1",)))
+    spec = stages.parse({"stage": stage, "source": source.url, "artifact": KEY})
+    return trial.run_stage(spec, store, machine=machine)
+
+
+def published(bucket: S3Store) -> dict[str, bytes]:
+    """Every object of the bucket."""
+    names = [meta["path"] for page in obstore.list(bucket) for meta in page]
+    return {name: bytes(obstore.get(bucket, name).bytes()) for name in names}
+
+
+def on_disk(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for top in ("parts", "artifacts")
+        for path in (root / top).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_bucket_holds_what_was_there_byte_for_byte(
+    source: LabSource, here: ObjectStore, there: ZarrStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    run("pull", source, here, tmp_path)
+    assert published(bucket) == on_disk(there.root)
+    assert here.verify(KEY) == []
+    asked = len(source.asked)
+    run("pull", source, here, tmp_path)
+    assert not any("/c/" in path for path, _ in source.asked[asked:])
+    other = ObjectStore(bucket, tmp_path / "another machine").part(PART)
+    assert other is not None
+    assert np.array_equal(other.array("embeddings"), embeddings("room_b"))
+
+
+def test_a_bucket_that_is_lost_on_the_way_gets_the_rest_afterwards(
+    source: LabSource,
+    here: ObjectStore,
+    there: ZarrStore,
+    bucket: S3Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put, sent = Objects.put, 0
+
+    def breaks(self: Objects, name: str, content: bytes | Path) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 12:
+            raise StoreUnreachable("the object storage did not answer")
+        put(self, name, content)
+
+    monkeypatch.setattr(Objects, "put", breaks)
+    with pytest.raises(StoreUnreachable):
+        run("pull", source, here, tmp_path)
+    monkeypatch.undo()
+    assert here.manifest(KEY) is None
+    run("pull", source, here, tmp_path)
+    here.sweep(frozenset())
+    assert published(bucket) == on_disk(there.root)
+
+
+def test_a_copy_that_is_not_what_is_named_is_not_sent(
+    source: LabSource, here: ObjectStore, there: ZarrStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    chunk = there.part_path(PART) / "embeddings/c/1/0"
+    content = bytearray(chunk.read_bytes())
+    content[-1] ^= 1
+    chunk.write_bytes(bytes(content))
+    with pytest.raises(StoreCorrupt):
+        run("pull", source, here, tmp_path)
+    assert not any(name.startswith((PREFIX, "artifacts/")) for name in published(bucket))
+
+
+def test_every_damaged_object_is_mended_and_no_other_is_touched(
+    source: LabSource, here: ObjectStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFound, match="features pull"):
+        run("repair", source, here, tmp_path)
+    run("pull", source, here, tmp_path)
+    whole = published(bucket)
+    name = PREFIX + "embeddings/c/1/0"
+    obstore.put(bucket, name, whole[name][:-1] + b"?")
+    obstore.delete(bucket, PREFIX + "views/zarr.json")
+    other = keys.digest([KEY, SCENES[0]])
+    obstore.put(bucket, f"parts/{other[:2]}/{other}/manifest.json", b"{")
+    obstore.put(bucket, f"artifacts/{KEY}/manifest.json", b"{")
+    changed = {meta["path"]: meta["last_modified"] for page in obstore.list(bucket) for meta in page}
+    done = run("repair", source, here, tmp_path)
+    assert done.recorder.notes == ["3 files were not what was published and are now"]
+    assert published(bucket) == whole
+    untouched = {meta["path"]: meta["last_modified"] for page in obstore.list(bucket) for meta in page}
+    mended = {
+        name,
+        PREFIX + "views/zarr.json",
+        f"artifacts/{KEY}/manifest.json",
+        f"parts/{other[:2]}/{other}/manifest.json",
+    }
+    assert {n: t for n, t in untouched.items() if n not in mended} == {
+        n: t for n, t in changed.items() if n not in mended
+    }
+    assert here.verify(KEY) == []
+    part = here.part(PART)
+    assert part is not None
+    assert np.array_equal(part.array("embeddings"), embeddings("room_b"))
