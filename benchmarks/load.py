@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import random
 import sys
@@ -17,10 +18,13 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import httpx
+import aiohttp
+import uvloop
 from sqlalchemy import text
 
 from benchmarks.served import service
@@ -63,8 +67,9 @@ class Load:
     async def run(self, last_event: Database) -> None:
         """Submits for `seconds`, reads and follows meanwhile, then waits until every stream has heard everything."""
         self.heard = [array("q") for _ in range(self.clients)]
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(base_url=self.url, limits=limits, timeout=60.0) as http:
+        async with aiohttp.ClientSession(
+            self.url, connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_read=60.0)
+        ) as http:
             following = [asyncio.create_task(self._follow(http, one)) for one in range(self.clients)]
             await asyncio.gather(*(self._client(http, one) for one in range(self.clients)))
             await asyncio.sleep(2.0)  # the planner makes the last runs ready
@@ -79,7 +84,7 @@ class Load:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
 
-    async def _client(self, http: httpx.AsyncClient, one: int) -> None:
+    async def _client(self, http: aiohttp.ClientSession, one: int) -> None:
         """Sends one client's submissions, each at its time, whatever became of those before it."""
         every = self.clients / self.rate
         began = time.monotonic() + 1.0 + every * one / self.clients
@@ -90,7 +95,7 @@ class Load:
             asked.append(asyncio.create_task(self._submit(http, one, number, due)))
         await asyncio.gather(*asked)
 
-    async def _submit(self, http: httpx.AsyncClient, one: int, number: int, due: float) -> None:
+    async def _submit(self, http: aiohttp.ClientSession, one: int, number: int, due: float) -> None:
         """One submission, now and then sent twice, and then what somebody reads who has submitted."""
         headers = {"Idempotency-Key": f"{one}-{number}", "Authorization": f"Bearer {self.tokens[one]}"}
         body = {"name": f"c{one}-{number}", "spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
@@ -98,29 +103,30 @@ class Load:
         if answer is None:
             return
         self.submitted.append(time.monotonic() - due)
-        made = answer.json()["id"]
+        made = answer["id"]
         if number % TWICE == 0:
             again = await self._ask(http.post(f"{API}/runs", json=body, headers=headers), 200)
-            if again is not None and again.json()["id"] != made:
-                self.faults.append(f"a second run {again.json()['id']} for {body['name']}, which was {made}")
+            if again is not None and again["id"] != made:
+                self.faults.append(f"a second run {again['id']} for {body['name']}, which was {made}")
         began = time.monotonic()
         path = f"{API}/runs/{made}" if number % 5 else f"{API}/runs?limit=50"
         if await self._ask(http.get(path, headers=headers), 200) is not None:
             self.read.append(time.monotonic() - began)
 
-    async def _ask(self, request: object, status: int) -> httpx.Response | None:
-        """The answer, or None where it is another than expected; that is noted."""
+    async def _ask(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse], status: int) -> Any:
+        """The answer's document, or None where it is another than expected; that is noted."""
         try:
-            answer: httpx.Response = await request  # type: ignore[misc]
-        except httpx.HTTPError as error:
+            async with request as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.faults.append(repr(error))
             return None
-        if answer.status_code != status:
-            self.faults.append(f"{answer.status_code} for {answer.request.url}: {answer.text[:200]}")
+        if answer.status != status:
+            self.faults.append(f"{answer.status} for {answer.url}: {content[:200]!r}")
             return None
-        return answer
+        return json.loads(content)
 
-    async def _follow(self, http: httpx.AsyncClient, one: int) -> None:
+    async def _follow(self, http: aiohttp.ClientSession, one: int) -> None:
         """Hears events until all is over; hangs up twice and goes on from the last one that it heard."""
         chance = random.Random(one)
         ends = [time.monotonic() + self.seconds * share for share in sorted(chance.random() for _ in range(2))]
@@ -129,21 +135,21 @@ class Load:
             try:
                 await self._listen(http, one, end)
                 self.drops += 1
-            except httpx.HTTPError as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 self.faults.append(f"a stream broke: {error!r}")
                 await asyncio.sleep(0.5)
 
-    async def _listen(self, http: httpx.AsyncClient, one: int, end: float) -> None:
+    async def _listen(self, http: aiohttp.ClientSession, one: int, end: float) -> None:
         """Hears events until `end`."""
         ids = self.heard[one]
         headers = {"Authorization": f"Bearer {self.tokens[one]}"} | ({"Last-Event-ID": str(ids[-1])} if ids else {})
-        async with http.stream("GET", f"{API}/events/stream", headers=headers) as stream:
-            if stream.status_code != 200:
-                self.faults.append(f"{stream.status_code} for a stream")
+        async with http.get(f"{API}/events/stream", headers=headers) as stream:
+            if stream.status != 200:
+                self.faults.append(f"{stream.status} for a stream")
                 await asyncio.sleep(0.5)
                 return
             rest = b""
-            async for chunk in stream.aiter_raw():
+            async for chunk in stream.content.iter_any():
                 *whole, rest = (rest + chunk).split(b"\n\n")
                 ids.extend(int(block[4 : block.index(b"\n")]) for block in whole if block.startswith(b"id: "))
                 if time.monotonic() > end:
@@ -184,7 +190,7 @@ def measure(database_url: str, clients: int, rate: float, seconds: float) -> tup
             with service(home, VLGLAB_DATABASE_URL=url, VLGLAB_REQUIRE_TOKENS="1") as (address, process):
                 load = Load(address, clients, rate, seconds, tokens)
                 before = sum(process.cpu_times()[:2])
-                asyncio.run(load.run(db))
+                uvloop.run(load.run(db))
                 load.cpu_s = sum(process.cpu_times()[:2]) - before
                 return load, check(load, db)
         finally:

@@ -11,7 +11,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
@@ -91,7 +90,7 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
         caller = Caller("", "admin", asked_from)
     else:
         try:
-            token = await run_in_threadpool(access_tokens.find, found.db, shown.credentials)
+            token = await found.tokens.find(shown.credentials)
         except TokenRefused:
             found.rate.take(asked_from)
             raise

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
 from fastapi import Depends, FastAPI
 
 from service import problems
@@ -15,6 +16,7 @@ from service.access import OPEN, admit
 from service.dependencies import Parts
 from service.feed import Feed
 from service.guard import Guard
+from service.known_tokens import KnownTokens
 from service.measures import Measures
 from service.rate import Rate
 from service.routes import (
@@ -49,6 +51,9 @@ log = logging.getLogger("vlglab.service")
 API = "/api/v1"
 """Prefix of every route but the probes."""
 
+THREADS = 8
+"""Requests that are worked on at once: more would wait for each other, for the interpreter and for the database."""
+
 DESCRIPTION = """
 The experiment service for 3D weakly supervised semantic segmentation with 2D vision-language guidance.
 
@@ -70,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     try:
         check_access(settings, db)
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
-        parts = Parts(settings, db, choose.open_store(settings), rate, feed, Measures(db))
+        parts = Parts(settings, db, choose.open_store(settings), rate, feed, Measures(db), KnownTokens(db))
     except BaseException:
         db.close()
         raise
@@ -118,6 +123,7 @@ def check_access(settings: Settings, db: Database) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Runs the scheduler, the feed of events and the sending to webhooks while the application serves."""
     parts: Parts = app.state.parts
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     stopping = asyncio.Event()
     tasks = (
         asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),

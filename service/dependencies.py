@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from service import examples
 from service.feed import Feed
+from service.known_tokens import KnownTokens
 from service.measures import Measures
 from service.rate import Rate
 from service.schemas import DryRun as Plan
@@ -29,6 +30,7 @@ class Parts:
     rate: Rate
     feed: Feed
     measures: Measures
+    tokens: KnownTokens
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
 

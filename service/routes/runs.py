@@ -80,13 +80,14 @@ def plan_response(found: Plan) -> Response:
     return Response(found.model_dump_json(), media_type="application/json")
 
 
-@router.get("/{run_id}", summary="Read a run")
-def read_run(run_id: RunId, db: TheDatabase) -> Run:
+@router.get("/{run_id}", summary="Read a run", response_model=Run)
+def read_run(run_id: RunId, db: TheDatabase) -> Response:
     """A run as it stands: state, progress, spec, inputs, outputs, what it waits for, and why it ended as it did."""
-    found = Run.model_validate(runs.get(db, run_id))
-    if found.state not in ("queued", "ready"):
-        return found
-    return found.model_copy(update={"waiting_for": waits.reason(db, run_id)})
+    run = runs.get(db, run_id)
+    found = Run.model_validate(run)
+    if waits_for := waits.reason_of(db, run):
+        found = found.model_copy(update={"waiting_for": waits_for})
+    return whole(found)
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a run")

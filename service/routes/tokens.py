@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller, only_admins
-from service.dependencies import TheDatabase
+from service.dependencies import TheDatabase, TheParts
 from service.schemas import NewToken, Token, TokenPage, TokenRequest, WhoAmI
 from storage.records import access_tokens
 
@@ -38,6 +38,8 @@ def list_tokens(db: TheDatabase) -> TokenPage:
 
 
 @router.post("/tokens/{token_id}/revoke", summary="Revoke a token", dependencies=[Depends(only_admins)])
-def revoke_token(token_id: TokenId, db: TheDatabase) -> Token:
-    """Makes a token useless from the next request on."""
-    return Token.model_validate(access_tokens.revoke(db, token_id))
+def revoke_token(token_id: TokenId, parts: TheParts) -> Token:
+    """Makes a token useless from the next request on; where other processes serve too, for them a second later."""
+    revoked = access_tokens.revoke(parts.db, token_id)
+    parts.tokens.forget()
+    return Token.model_validate(revoked)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import bindparam, select
+from sqlalchemy import insert as inserting
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import KeyReused
 from storage.records.database import Database, now
 from storage.records.tables import IdempotencyRow
+
+_FIND = select(IdempotencyRow.request_digest, IdempotencyRow.made, IdempotencyRow.created_at).where(
+    IdempotencyRow.owner == bindparam("owner"), IdempotencyRow.key == bindparam("key")
+)
+_KEEP = inserting(IdempotencyRow.__table__)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Once:
         Raises:
             KeyReused: the first asked for something else.
         """
-        row = session.get(IdempotencyRow, (self.owner, self.key))
+        row = session.connection().execute(_FIND, {"owner": self.owner, "key": self.key}).first()
         if row is None:
             return None
         if row.request_digest != keys.digest(self.request):
@@ -45,16 +52,18 @@ class Once:
                 f"got the Idempotency-Key {self.key!r}, which was used for another request at "
                 f"{row.created_at:%Y-%m-%d %H:%M} UTC (it made {row.made}); take a new key for a new request"
             )
-        return row.made
+        made: str = row.made
+        return made
 
     def remember(self, session: Session, made: str) -> None:
         """Writes down what the first request made, in the transaction that makes it."""
-        session.add(
-            IdempotencyRow(
-                owner=self.owner,
-                key=self.key,
-                request_digest=keys.digest(self.request),
-                made=made,
-                created_at=now(session),
-            )
+        session.connection().execute(
+            _KEEP,
+            {
+                "owner": self.owner,
+                "key": self.key,
+                "request_digest": keys.digest(self.request),
+                "made": made,
+                "created_at": now(session),
+            },
         )

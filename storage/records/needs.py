@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, case, func
 
@@ -38,7 +39,23 @@ class Needs:
         return Needs(max(0, self.gpus - other.gpus), max(0.0, self.memory_gb - other.memory_gb))
 
 
-def of(row: RunRow, *, has_gpus: bool) -> Needs:
+class Asking(Protocol):
+    """A run, or its row, as far as it asks for something."""
+
+    @property
+    def stage(self) -> str:
+        """Its stage."""
+
+    @property
+    def gpus(self) -> int | None:
+        """GPUs that it was submitted with."""
+
+    @property
+    def memory_gb(self) -> float | None:
+        """Memory that it was submitted with."""
+
+
+def of(row: Asking, *, has_gpus: bool) -> Needs:
     """What a run asks of a machine with GPUs or without: where it has none, a stage that would use one does without.
 
     A run that was submitted with a number of GPUs gets no fewer.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.records.submissions import NewRun
@@ -26,20 +27,20 @@ def read(session: Session, run_ids: Sequence[str], fields: Collection[str] = FIE
 
     Args:
         session: a transaction.
-        run_ids: runs that exist.
+        run_ids: runs; one that does not exist is left out.
         fields: some of FIELDS.
     """
     if not run_ids:
         return []
-    chosen = ["id", *(name for name in COLUMNS if name in fields and name != "id")]
-    query = select(*(COLUMNS[name] for name in chosen)).where(RunRow.id.in_(run_ids))
-    found = {row[0]: dict(zip(chosen, row, strict=True)) for row in session.execute(query)}
+    chosen, query = _columns(frozenset(fields))
+    rows = session.connection().execute(query, {"ids": run_ids})
+    found = {row[0]: dict(zip(chosen, row, strict=True)) for row in rows}
     for name, of_runs in (("inputs", _inputs), ("outputs", _outputs), ("tags", _tags)):
         if name in fields:
             values = of_runs(session, run_ids)
             for run_id, run in found.items():
                 run[name] = values[run_id]
-    return [found[run_id] for run_id in run_ids]
+    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def of_new(new: NewRun) -> dict[str, Any]:
@@ -51,13 +52,38 @@ def of_new(new: NewRun) -> dict[str, Any]:
     return {**{name: new.columns[name] for name in COLUMNS}, "inputs": inputs, "outputs": {}, "tags": new.tags}
 
 
+_IDS: Any = bindparam("ids", expanding=True)
+
+
+@cache
+def _columns(fields: frozenset[str]) -> tuple[tuple[str, ...], Select[Any]]:
+    """The columns that are read for some fields, and the statement that reads them.
+
+    Statements here are kept, for SQLAlchemy takes longer to make one than to run it.
+    """
+    chosen = ("id", *(name for name in COLUMNS if name in fields and name != "id"))
+    return chosen, select(*(COLUMNS[name] for name in chosen)).where(RunRow.id.in_(_IDS))
+
+
+_READ_INPUTS = (
+    select(
+        RunInputRow.run_id, RunInputRow.port, RunInputRow.source_run_id, RunInputRow.output, RunInputRow.artifact_key
+    )
+    .where(RunInputRow.run_id.in_(_IDS))
+    .order_by(RunInputRow.port)
+)
+_READ_OUTPUTS = (
+    select(RunOutputRow.run_id, RunOutputRow.output, RunOutputRow.artifact_key)
+    .where(RunOutputRow.run_id.in_(_IDS))
+    .order_by(RunOutputRow.output)
+)
+_READ_TAGS = select(RunTagRow.run_id, RunTagRow.tag).where(RunTagRow.run_id.in_(_IDS)).order_by(RunTagRow.tag)
+
+
 def _inputs(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, dict[str, str | None]]]:
     """Run id -> port -> where the input comes from."""
-    table = RunInputRow
-    query = select(table.run_id, table.port, table.source_run_id, table.output, table.artifact_key)
-    query = query.where(table.run_id.in_(run_ids)).order_by(table.port)
     found: dict[str, dict[str, dict[str, str | None]]] = {run_id: {} for run_id in run_ids}
-    for run_id, port, source, output, key in session.execute(query):
+    for run_id, port, source, output, key in session.connection().execute(_READ_INPUTS, {"ids": run_ids}):
         found[run_id][port] = _source(source, output, key)
     return found
 
@@ -69,18 +95,15 @@ def _source(run_id: str | None, output: str | None, artifact_key: str | None) ->
 
 def _outputs(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
     """Run id -> output -> artifact key."""
-    table = RunOutputRow
-    query = select(table.run_id, table.output, table.artifact_key).where(table.run_id.in_(run_ids))
     found: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
-    for run_id, output, key in session.execute(query.order_by(table.output)):
+    for run_id, output, key in session.connection().execute(_READ_OUTPUTS, {"ids": run_ids}):
         found[run_id][output] = key
     return found
 
 
 def _tags(session: Session, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Run id -> its tags."""
-    query = select(RunTagRow.run_id, RunTagRow.tag).where(RunTagRow.run_id.in_(run_ids)).order_by(RunTagRow.tag)
     found: dict[str, tuple[str, ...]] = dict.fromkeys(run_ids, ())
-    for run_id, tag in session.execute(query):
+    for run_id, tag in session.connection().execute(_READ_TAGS, {"ids": run_ids}):
         found[run_id] += (tag,)
     return found

@@ -124,7 +124,10 @@ def get(db: Database, run_id: str) -> Run:
         NotFound: there is none of that id.
     """
     with db.read() as session:
-        return read_row(row_of(session, run_id))
+        found = run_fields.read(session, [run_id])
+    if not found:
+        raise _unknown(run_id)
+    return Run(**found[0])
 
 
 def list_runs(
@@ -301,8 +304,12 @@ def row_of(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     query = select(RunRow).where(RunRow.id == run_id)
     row = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise NotFound(f"there is no run {run_id!r}; `vlglab runs list` shows those there are")
+        raise _unknown(run_id)
     return row
+
+
+def _unknown(run_id: str) -> NotFound:
+    return NotFound(f"there is no run {run_id!r}; `vlglab runs list` shows those there are")
 
 
 def living_of_key(session: Session, key: str, *, but: str = "") -> str | None:

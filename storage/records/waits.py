@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import InvalidInput
-from storage.records import hosts, needs, quotas
+from storage.records import hosts, needs, quotas, runs
 from storage.records.database import Database
 from storage.records.hosts import Host
 from storage.records.needs import Needs
-from storage.records.runs import living_of_key, row_of
+from storage.records.runs import Run
 from storage.records.states import FINAL
 from storage.records.tables import RunInputRow, RunRow
 from storage.specs import stages
@@ -26,46 +26,53 @@ def reason(db: Database, run_id: str) -> str | None:
     Raises:
         NotFound: there is none of that id.
     """
+    return reason_of(db, runs.get(db, run_id))
+
+
+def reason_of(db: Database, run: Run) -> str | None:
+    """As `reason`, for a run that was read a moment ago."""
+    if run.state == "queued":
+        with db.read() as session:
+            return _missing_input(session, run) or _other_run(session, run)
+    if run.state != "ready":
+        return None
     with db.read() as session:
-        row = row_of(session, run_id)
-        if row.state == "queued":
-            return _missing_input(session, row) or _other_run(session, row)
-        asked = {has_gpus: needs.of(row, has_gpus=has_gpus) for has_gpus in (False, True)}
-        if row.state != "ready":
-            return None
         full = quotas.room(session)
-    if full.fill == "full" and row.stage not in stages.BY_OWNER:
+    if full.fill == "full" and run.stage not in stages.BY_OWNER:
         return f"room in the store: {full.warning}"
-    return _machine([host for host in hosts.list_hosts(db) if host.alive], asked[False], asked[True])
+    without_gpus, with_gpus = (needs.of(run, has_gpus=has_gpus) for has_gpus in (False, True))
+    return _machine([host for host in hosts.list_hosts(db) if host.alive], without_gpus, with_gpus)
 
 
-def _missing_input(session: Session, row: RunRow) -> str | None:
+def _missing_input(session: Session, run: Run) -> str | None:
     """The first input whose run has not ended."""
+    if all(source["artifact_key"] is not None for source in run.inputs.values()):
+        return None
     query = (
         select(RunInputRow.port, RunRow.id, RunRow.state)
         .join(RunRow, RunRow.id == RunInputRow.source_run_id)
-        .where(RunInputRow.run_id == row.id, RunInputRow.artifact_key.is_(None), RunRow.state.not_in(FINAL))
+        .where(RunInputRow.run_id == run.id, RunInputRow.artifact_key.is_(None), RunRow.state.not_in(FINAL))
         .order_by(RunInputRow.port)
     )
     found = session.execute(query.limit(1)).first()
     return None if found is None else f"its input {found[0]!r}: the run {found[1]} is {found[2]}"
 
 
-def _other_run(session: Session, row: RunRow) -> str | None:
+def _other_run(session: Session, run: Run) -> str | None:
     """A run that computes the same."""
-    key = row.key or _key_of(row)
-    holder = None if key is None else living_of_key(session, key, but=row.id)
+    key = run.key or _key_of(run)
+    holder = None if key is None else runs.living_of_key(session, key, but=run.id)
     return None if holder is None else f"the run {holder}, which computes the same"
 
 
-def _key_of(row: RunRow) -> str | None:
+def _key_of(run: Run) -> str | None:
     """The key that a planner computes for a run; None where only a worker can, or an input is missing."""
     try:
-        spec = stages.parse(row.spec)
+        spec = stages.parse(run.spec)
     except InvalidInput:
         return None
-    inputs = {entry.port: entry.artifact_key for entry in row.inputs if entry.artifact_key is not None}
-    return None if spec.external or len(inputs) < len(row.inputs) else keys.artifact_key(spec, "", inputs)
+    inputs = {port: source["artifact_key"] for port, source in run.inputs.items() if source["artifact_key"] is not None}
+    return None if spec.external or len(inputs) < len(run.inputs) else keys.artifact_key(spec, "", inputs)
 
 
 def _machine(living: Sequence[Host], without_gpus: Needs, with_gpus: Needs) -> str:
