@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from service.ticking import look_again
@@ -19,6 +21,10 @@ log = logging.getLogger("vlglab.collector")
 
 TICK_S = 10.0
 """Seconds between two looks."""
+WHOLE_LOOK_S = 600.0
+"""Seconds between two looks at every artifact whose parts are not copied, however old."""
+OVERLAP = timedelta(seconds=60)
+"""How long the transaction that records an artifact may take."""
 
 
 @dataclass(slots=True)
@@ -29,6 +35,9 @@ class Collecting:
     store: ArtifactStore
     settings: Settings
     _warned: Fill = "no_quota"
+    _looked_at: datetime | None = None
+    """Artifacts that were recorded since then may not be copied yet."""
+    _whole_look_at: float = 0.0
 
     def tick(self) -> tuple[Found, ...]:
         """Copies what usage is counted from, warns once of each stage of a full store, and deletes what is due.
@@ -37,7 +46,7 @@ class Collecting:
             StoreUnwritable: the store cannot be changed.
             DatabaseError: the database does not answer.
         """
-        part_index.update(self.db, self.store)
+        self._copy_parts()
         with self.db.read() as session:
             room = quotas.room(session)
         if room.warning and room.fill != self._warned:
@@ -47,6 +56,18 @@ class Collecting:
         for one in removed:
             log.info("collected the %s %s (%d bytes): %s", one.what, one.id, one.num_bytes, one.why)
         return removed
+
+    def _copy_parts(self) -> None:
+        """Copies the parts of what was recorded since the last tick, and now and then of everything.
+
+        Manifests that cannot be read (a store that is not mounted, say) would else be tried anew at every tick.
+        """
+        moment, began = time.monotonic(), self.db.now()
+        since = None if moment >= self._whole_look_at else self._looked_at
+        part_index.update(self.db, self.store, since)
+        if since is None:
+            self._whole_look_at = moment + WHOLE_LOOK_S
+        self._looked_at = began - OVERLAP
 
 
 async def run(db: Database, store: ArtifactStore, settings: Settings, stopping: asyncio.Event) -> None:

@@ -6,6 +6,7 @@ An artifact that is not copied yet counts with the bytes of its own row. Knows m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
@@ -21,10 +22,19 @@ NOTHING = ""
 """The part's key in the only row of an artifact that holds no part."""
 
 
-def update(db: Database, store: ArtifactStore) -> int:
-    """Copies what is not copied yet; returns of how many artifacts. One without a readable manifest waits."""
+def update(db: Database, store: ArtifactStore, since: datetime | None = None) -> int:
+    """Copies what is not copied yet; returns of how many artifacts. One without a readable manifest waits.
+
+    Args:
+        db: the database.
+        store: where the manifests lie.
+        since: look at no artifact that was recorded before.
+    """
+    query = not_copied()
+    if since is not None:
+        query = query.where(ArtifactTableRow.created_at >= since)
     with db.read() as session:
-        missing = list(session.scalars(not_copied()))
+        missing = list(session.scalars(query))
     number = 0
     for key in missing:
         manifest = readable(store, key)

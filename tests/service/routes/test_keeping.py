@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from service.cli.console import Shell
 from service.cli.entry import app
 from service.client import Client
 from service.keeping import Reading
+from service.scheduler import collecting
 from service.scheduler.collecting import Collecting
+from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import NotFound
-from storage.records import access_tokens, policies, read_leases
+from storage.records import access_tokens, part_index, policies, read_leases
+from storage.records.database import Database
 from storage.settings import Settings
 from tests.fixtures.publishing import leave
 from tests.service.fake_api import FakeApi
@@ -72,6 +76,39 @@ def test_the_service_itself_deletes_what_is_due_and_marks_nothing(api: Any, stor
     second = leave(api.parts.db, store, "b")
     tick()
     assert list(store.artifacts()) == [second] != [first]
+
+
+def test_what_cannot_be_read_is_not_tried_at_every_tick(
+    api: Any, store: ZarrStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db: Database = api.parts.db
+    gone = leave(db, store, "a")
+    lies = store.artifact_path(gone)
+    away = lies.with_name("away")
+    lies.rename(away)
+    asked: list[str] = []
+    manifest = store.manifest
+
+    def counted(key: str) -> ArtifactManifest | None:
+        asked.append(key)
+        return manifest(key)
+
+    monkeypatch.setattr(store, "manifest", counted)
+    monkeypatch.setattr(collecting, "OVERLAP", timedelta(0))
+    ticking = Collecting(db, store, api.parts.settings)
+    for _ in range(3):
+        ticking.tick()
+    assert asked == [gone]
+    new = leave(db, store, "b")
+    for _ in range(2):
+        ticking.tick()
+    assert asked == [gone, new]
+    away.rename(lies)
+    monkeypatch.setattr(ticking, "_whole_look_at", 0.0)
+    ticking.tick()
+    assert asked == [gone, new, gone]
+    with db.read() as session:
+        assert list(session.scalars(part_index.not_copied())) == []
 
 
 def test_a_pin_is_its_owners_and_keeps_an_artifact(api: Any, store: ZarrStore) -> None:
