@@ -7,6 +7,7 @@ which they are committed, and a reader that remembers the last id loses none.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -81,6 +83,7 @@ class Database:
             connect_args={"timeout": 30.0, "check_same_thread": False},
             pool_size=20,
             max_overflow=40,
+            json_deserializer=_from_json,
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -206,11 +209,26 @@ def _postgres_engine(url: URL) -> Engine:
     options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
     arguments = {"options": options} if "options" not in url.query else {}
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=arguments)
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=20,
+            connect_args=arguments,
+            json_deserializer=_from_json,
+        )
     except ModuleNotFoundError as error:
         raise ExtraMissing(
             f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
         ) from error
+
+
+def _from_json(text: str | bytes) -> Any:
+    """The value of a JSON column; twice as fast as the standard library, which reads what this does not."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

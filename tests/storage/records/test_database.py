@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import JSON, literal, select, text
 
 from storage.errors import DatabaseError, ExtraMissing
 from storage.records import database
@@ -158,3 +158,21 @@ def _hang_until_another_has_written(hangs: Database, other: Database) -> None:
         with other.write() as session:
             session.execute(text("CREATE TABLE written (id int)"))
         held.execute(text("SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, -0.0, 1.5e-300, 2**70, True, None], "é😀\u2028": {"": "\\ \" /"}},
+        [0.1 + 0.2, 1.7976931348623157e308, 5e-324, 123456789.123456789],
+        "half of a pair: \ud800",
+        {"lr": float("inf")},
+    ],
+)  # fmt: skip
+def test_documents_come_back_as_they_were(tmp_path: Path, value: object) -> None:
+    db = Database.open(f"sqlite:///{tmp_path / 'lab.db'}")
+    try:
+        with db.read() as session:
+            assert repr(session.scalar(select(literal(value, JSON())))) == repr(value)
+    finally:
+        db.close()
