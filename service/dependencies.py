@@ -33,6 +33,8 @@ class Parts:
     tokens: KnownTokens
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
+    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    """Held by whoever looks for a file of the store, for object storage may take long: half of the threads."""
 
 
 def parts(request: Request) -> Parts:

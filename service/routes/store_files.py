@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
 
 from service import examples, problems
-from service.dependencies import TheDatabase, TheStore
+from service.dependencies import TheDatabase, TheParts, TheStore
 from service.stored_files import bytes_answer, file_answer
 from storage.artifacts.manifests import digest
 from storage.errors import NotFound, StoreCorrupt
@@ -75,9 +76,12 @@ def read_manifest(key: Key, request: Request, db: TheDatabase, store: TheStore) 
 @router.get(
     "/parts/{shelf}/{part}/{name:path}", summary="Read a file of a part", response_class=Response, responses=_FILE
 )
-def read_file(shelf: Shelf, part: PartKey, name: Name, request: Request, store: TheStore) -> Response:
+async def read_file(shelf: Shelf, part: PartKey, name: Name, request: Request, parts: TheParts) -> Response:
     """One file of a part: a Zarr group at `/store/parts/<first two characters>/<key>`, with its manifest beside it."""
-    found = store.stored(part, name) if part.startswith(shelf) and len(shelf) == 2 else None
+    found = None
+    if part.startswith(shelf) and len(shelf) == 2:
+        async with parts.fetching:
+            found = await run_in_threadpool(parts.store.stored, part, name)
     if found is None:
         raise NotFound(f"the store has no file {name!r} of a part {part!r}; its manifest.json lists those there are")
     return file_answer(request, found, name)
