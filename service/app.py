@@ -159,5 +159,18 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in OPEN & schema["paths"].keys():
             for operation in schema["paths"][path].values():
                 operation["security"] = []
+        _close_names(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _close_names(schema: Any) -> None:
+    """Says of every object whose names follow a pattern that it has no others: requests with others are refused."""
+    if isinstance(schema, list):
+        for each in schema:
+            _close_names(each)
+    elif isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for each in schema.values():
+            _close_names(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,3 +156,14 @@ def test_a_value_of_another_type_than_documented_is_refused(wrong: Json) -> None
         bad = {"days": True} if model is schemas.TokenRequest else {"priority": True}
         with pytest.raises(ValidationError):
             model.model_validate({**good, **bad})
+
+
+def test_names_that_a_document_does_not_allow_are_refused_and_said_to_be(document: Json, api: Any) -> None:
+    columns = document["components"]["schemas"]["MetricBatch"]["properties"]["columns"]
+    assert columns["additionalProperties"] is False
+    (pattern,) = columns["patternProperties"]
+    for name in ("", "a\0b"):
+        assert re.search(pattern, name) is None
+        answer = api.http.post("/api/v1/runs/r404/metrics", json={"steps": [1], "columns": {name: [0.5]}})
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "request_invalid"
