@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI
 
 from service import problems
 from service.access import OPEN, admit
-from service.dependencies import Parts
+from service.dependencies import THREADS, Parts
 from service.feed import Feed
 from service.guard import Guard
 from service.known_tokens import KnownTokens
@@ -50,9 +50,6 @@ log = logging.getLogger("vlglab.service")
 
 API = "/api/v1"
 """Prefix of every route but the probes."""
-
-THREADS = 8
-"""Requests that are worked on at once: more would wait for each other, for the interpreter and for the database."""
 
 DESCRIPTION = """
 The experiment service for 3D weakly supervised semantic segmentation with 2D vision-language guidance.

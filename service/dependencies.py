@@ -19,6 +19,9 @@ from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
 from storage.settings import Settings
 
+THREADS = 8
+"""Requests that are worked on at once: more would wait for each other, for the interpreter and for the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -33,7 +36,7 @@ class Parts:
     tokens: KnownTokens
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
-    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS // 2))
     """Held by whoever looks for a file of the store, for object storage may take long: half of the threads."""
 
 

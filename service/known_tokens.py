@@ -5,7 +5,6 @@ A token that another process of the service revokes is let in for so long yet; o
 
 from __future__ import annotations
 
-import hashlib
 import time
 from datetime import UTC, datetime
 
@@ -26,7 +25,7 @@ class KnownTokens:
     def __init__(self, db: Database) -> None:
         """Holds the database that is asked."""
         self._db = db
-        self._known: dict[bytes, tuple[float, AccessToken]] = {}
+        self._known: dict[str, tuple[float, AccessToken]] = {}
 
     async def find(self, secret: str) -> AccessToken:
         """The token of a secret; see `access_tokens.find`.
@@ -34,18 +33,17 @@ class KnownTokens:
         Raises:
             TokenRefused: it is unknown, expired or revoked.
         """
-        of = hashlib.sha256(secret.encode()).digest()
+        of = access_tokens.digest(secret)
         known, moment = self._known.get(of), time.monotonic()
         if known is not None and moment - known[0] < FOR_S:
             token = known[1]
             if token.expires_at is None or token.expires_at > datetime.now(UTC):
                 return token
-        before = self._known
+        before = self._known  # `forget` puts another in its place, and what is kept here is read by nobody then
         token = await run_in_threadpool(access_tokens.find, self._db, secret)
-        if self._known is before and len(before) < _MOST:
-            before[of] = (moment, token)
-        elif len(before) >= _MOST:
-            self.forget()
+        if len(before) >= _MOST:
+            before.clear()
+        before[of] = (moment, token)
         return token
 
     def forget(self) -> None:

@@ -6,11 +6,15 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from storage.records.database import Database
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.fixtures.object_storage import ObjectStorage
 
 pytest_plugins = ["tests.fixtures.postgres"]
 
@@ -33,6 +37,15 @@ def db(database_url: str) -> Iterator[Database]:
     opened = Database.open(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def bucket_server() -> Iterator[ObjectStorage]:
+    """A server that speaks S3's protocol."""
+    from tests.fixtures.object_storage import object_storage
+
+    with object_storage() as started:
+        yield started
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def read_run(run_id: RunId, db: TheDatabase) -> Response:
     """A run as it stands: state, progress, spec, inputs, outputs, what it waits for, and why it ended as it did."""
     run = runs.get(db, run_id)
     found = Run.model_validate(run)
-    if waits_for := waits.reason_of(db, run):
+    if waits_for := waits.reason(db, run):
         found = found.model_copy(update={"waiting_for": waits_for})
     return whole(found)
 

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from storage.artifacts import part_files
@@ -62,14 +63,14 @@ class Copies:
             content: its manifest, as it lies there.
             manifest: what that says.
         """
-        return _FetchingReader(self.folder(key, content), manifest, lambda name, path: self._fetch(prefix + name, path))
+        folder = self.folder(key, content)
+        return _FetchingReader(folder, manifest, partial(self._bring, prefix, folder))
 
     def file(self, prefix: str, key: str, content: bytes, name: str, num_bytes: int) -> Path | None:
         """One file of a part, brought here if need be; None where the bucket has it no more."""
-        path = self.folder(key, content) / name
-        if not path.exists() or path.stat().st_size != num_bytes:
-            self._fetch(prefix + name, path)
-        return path if path.exists() else None
+        folder = self.folder(key, content)
+        self._bring(prefix, folder, name, num_bytes)
+        return folder / name if (folder / name).exists() else None
 
     def keep(self, key: str, content: bytes, files: Iterable[str], from_folder: Path) -> None:
         """Moves files of a part that was just sent to where its copies lie."""
@@ -122,29 +123,28 @@ class Copies:
             self.drop(key)
             total -= sizes[key]
 
-    def _fetch(self, name: str, path: Path) -> None:
-        """Brings an object here, where it is there."""
-        write_whole(path, lambda part: self._objects.download(name, part))
+    def _bring(self, prefix: str, folder: Path, name: str, num_bytes: int | None = None) -> None:
+        """Fetches a file of a part, if it is there, unless it is here already, as long as it should be."""
+        path = folder / name
+        if not path.exists() or num_bytes not in (None, path.stat().st_size):
+            write_whole(path, lambda part: self._objects.download(prefix + name, part))
 
 
 class _FetchingReader(ZarrPartReader):
     """A part whose files are brought here when they are first asked for."""
 
-    def __init__(self, path: Path, manifest: PartManifest, fetch: Callable[[str, Path], None]) -> None:
+    def __init__(self, path: Path, manifest: PartManifest, bring: Callable[..., None]) -> None:
         super().__init__(path, manifest)
-        self._fetch = fetch
+        self._bring = bring
 
     @property
     def attributes(self) -> Attributes:
         """Its attributes."""
-        if not (self._path / _GROUP).exists():
-            self._fetch(_GROUP, self._path / _GROUP)
+        self._bring(_GROUP)
         return super().attributes
 
     def _check_size(self, file: str, expected: int) -> None:
-        path = self._path / file
-        if not path.exists() or path.stat().st_size != expected:
-            self._fetch(file, path)
+        self._bring(file, expected)
         super()._check_size(file, expected)
 
 

@@ -66,7 +66,7 @@ class ObjectStore:
 
     def part(self, key: str) -> PartReader | None:
         """The published part of that key, or None; see `ArtifactStore.part`."""
-        content = self._part_manifest(key)
+        content = self.part_manifest_file(key)
         if content is None:
             return None
         manifest = decode_part(content, f"{part_files.MANIFEST} of the part {key}")
@@ -74,7 +74,7 @@ class ObjectStore:
 
     def entry(self, key: str) -> PartEntry | None:
         """The manifest line of a published part, or None; errors as `part`."""
-        content = self._part_manifest(key)
+        content = self.part_manifest_file(key)
         return None if content is None else decode_part(content, f"{part_files.MANIFEST} of the part {key}").entry()
 
     def publish(self, manifest: ArtifactManifest, *, token: str) -> str:
@@ -103,7 +103,7 @@ class ObjectStore:
         Raises:
             StoreCorrupt: also where the bucket has it no more.
         """
-        content = self._part_manifest(key)
+        content = self.part_manifest_file(key)
         if content is None:
             return None
         if name == part_files.MANIFEST:
@@ -129,7 +129,7 @@ class ObjectStore:
 
     def part_manifest_file(self, key: str) -> bytes | None:
         """The manifest of a part as it lies there, or None; see `TakingStore.part_manifest_file`."""
-        return self._part_manifest(key)
+        return self._objects.get(_part_prefix(key) + part_files.MANIFEST) if admission.is_key(key) else None
 
     def is_as_published(self, key: str, name: str, entry: FileEntry) -> bool:
         """Whether the object is what was published; see `TakingStore.is_as_published`."""
@@ -156,7 +156,7 @@ class ObjectStore:
     def part_faults(self, entry: PartEntry) -> Sequence[str]:
         """Checks every object of one part, and its copies here; see `ArtifactStore.part_faults`."""
         of = f"the part {entry.key} (scene {entry.scene or 'none'})"
-        content = self._part_manifest(entry.key)
+        content = self.part_manifest_file(entry.key)
         if content is None:
             return [f"{of} is missing from the store"]
         try:
@@ -263,16 +263,13 @@ class ObjectStore:
                 raise _swept(manifest.key)
             created = self._objects.create(prefix + part_files.MANIFEST, content)
             self._objects.delete(mark)
-        if created or self._part_manifest(manifest.key) == content:
+        if created or self.part_manifest_file(manifest.key) == content:
             self._copies.keep(manifest.key, content, manifest.files, staging)
 
     def _sent(self, name: str, file: Path) -> int | None:
         """Sends a file; how many bytes there are of it now."""
         self._objects.put(name, file)
         return self._objects.size(name)
-
-    def _part_manifest(self, key: str) -> bytes | None:
-        return self._objects.get(_part_prefix(key) + part_files.MANIFEST) if admission.is_key(key) else None
 
 
 def _part_prefix(key: str) -> str:

@@ -90,7 +90,7 @@ def find(db: Database, secret: str) -> AccessToken:
         TokenRefused: it is unknown, expired or revoked.
     """
     with db.read() as session:
-        row = session.scalars(select(AccessTokenRow).where(AccessTokenRow.digest == _digest(secret))).one_or_none()
+        row = session.scalars(select(AccessTokenRow).where(AccessTokenRow.digest == digest(secret))).one_or_none()
         moment = now(session)
     if row is None:
         raise TokenRefused("got a token that is not known; ask an admin for one (`vlglab tokens add`)")
@@ -144,7 +144,7 @@ def _add(session: Session, owner: str, role: Role, lasts: timedelta | None) -> t
         id=keys.new_id("t"),
         owner=owner,
         role=role,
-        digest=_digest(secret),
+        digest=digest(secret),
         created_at=moment,
         expires_at=None if lasts is None else moment + lasts,
     )
@@ -153,7 +153,7 @@ def _add(session: Session, owner: str, role: Role, lasts: timedelta | None) -> t
     return row, secret
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
     """What is kept of a secret. It has 256 random bits, so that nothing slower is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 

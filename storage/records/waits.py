@@ -20,17 +20,11 @@ from storage.records.tables import RunInputRow, RunRow
 from storage.specs import stages
 
 
-def reason(db: Database, run_id: str) -> str | None:
-    """What a run waits for; None where it waits for nothing but the next look of a planner or a host, or has begun.
+def reason(db: Database, run: Run) -> str | None:
+    """What a run that was read a moment ago waits for.
 
-    Raises:
-        NotFound: there is none of that id.
+    None where it waits for nothing but the next look of a planner or a host, or has begun.
     """
-    return reason_of(db, runs.get(db, run_id))
-
-
-def reason_of(db: Database, run: Run) -> str | None:
-    """As `reason`, for a run that was read a moment ago."""
     if run.state == "queued":
         with db.read() as session:
             return _missing_input(session, run) or _other_run(session, run)

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from migrations.upgrade import upgrade
 from service import known_tokens
 from service.known_tokens import KnownTokens
 from storage.errors import TokenRefused
 from storage.records import access_tokens
 from storage.records.database import Database
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'lab.db'}"
-    upgrade(url)
-    opened = Database.open(url)
-    yield opened
-    opened.close()
 
 
 def test_a_token_is_looked_up_once_a_moment(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import blake3
@@ -27,18 +27,12 @@ from storage.artifacts.store import ArtifactStore
 from storage.errors import ExtraMissing, FormatTooNew, NotFound, StoreCorrupt, StoreUnreachable
 from storage.settings import Settings
 from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
-from tests.fixtures.object_storage import ObjectStorage, object_storage
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStorage]:
-    with object_storage() as started:
-        yield started
+from tests.fixtures.object_storage import ObjectStorage
 
 
 @pytest.fixture
-def bucket(server: ObjectStorage) -> S3Store:
-    return server.bucket(prefix="features")
+def bucket(bucket_server: ObjectStorage) -> S3Store:
+    return bucket_server.bucket(prefix="features")
 
 
 @pytest.fixture
@@ -297,9 +291,9 @@ def test_storage_that_does_not_answer_is_an_error_of_its_own(tmp_path: Path) -> 
 
 
 def test_the_settings_name_a_bucket(
-    bucket: S3Store, server: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: S3Store, bucket_server: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in server.environment.items():
+    for name, value in bucket_server.environment.items():
         monkeypatch.setenv(name, value)
     settings = Settings(home=tmp_path, store_url=f"s3://{bucket.config['bucket']}/features")
     assert settings.store_address == settings.store_url
@@ -344,11 +338,11 @@ def test_two_machines_that_publish_one_key_at_once_agree(bucket: S3Store, tmp_pa
 
 
 def test_the_snippet_of_the_page_reads_a_bucket(
-    store: ObjectStore, bucket: S3Store, server: ObjectStorage, capsys: pytest.CaptureFixture[str],
+    store: ObjectStore, bucket: S3Store, bucket_server: ObjectStorage, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     key = published(store)
-    for name, value in server.environment.items():
+    for name, value in bucket_server.environment.items():
         monkeypatch.setenv(name, value)
     page = Path(__file__).parents[3] / "docs" / "object-storage.md"
     (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

@@ -87,26 +87,26 @@ def test_a_run_that_no_host_could_hold_stands_in_nobody_s_way_and_says_why_it_wa
     host = hosts.register(db, "large", 2, 4, [0, 1], memory_gb=64.0)
     much, many, fine = ask(memory_gb=100), ask(gpus=3), ask(gpus=2, memory_gb=64)
     assert taken(db, host) == [(fine, (0, 1))]
-    assert waits.reason(db, many) == (
+    assert waits.reason(db, runs.get(db, many)) == (
         "a worker host with 3 GPUs: none of the 2 that live has that (large: 2 GPUs, 64 GB; small: 1 GPUs, 32 GB)"
     )
-    assert "0 GPUs and 100 GB of memory" in str(waits.reason(db, much))
+    assert "0 GPUs and 100 GB of memory" in str(waits.reason(db, runs.get(db, much)))
 
 
 def test_what_a_ready_run_waits_for(db: Database, ask: Ask) -> None:
     run = ask()
-    assert str(waits.reason(db, run)).startswith("a worker host: none lives")
+    assert str(waits.reason(db, runs.get(db, run))).startswith("a worker host: none lives")
     host = hosts.register(db, "lab", 1, 1, [])
-    assert waits.reason(db, run) == "room: 1 living worker host could hold it, as soon as runs there end"
+    assert waits.reason(db, runs.get(db, run)) == "room: 1 living worker host could hold it, as soon as runs there end"
     hosts.set_mode(db, host, "paused")
-    assert waits.reason(db, run) == f"a worker host that is not paused: {host} on lab is paused"
+    assert waits.reason(db, runs.get(db, run)) == f"a worker host that is not paused: {host} on lab is paused"
     with db.write() as session:
         row = session.get(HostRow, host)
         assert row is not None
         row.heartbeat_at = row.heartbeat_at.replace(year=2000)
-    assert str(waits.reason(db, run)).startswith("a worker host: none lives")
+    assert str(waits.reason(db, runs.get(db, run))).startswith("a worker host: none lives")
     with pytest.raises(NotFound):
-        waits.reason(db, "r404")
+        waits.reason(db, runs.get(db, "r404"))
 
 
 def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
@@ -115,16 +115,16 @@ def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
         PlannedRun("extract", stages.Extract(), {"scenes": OutputRef("ingest", "scenes")}, offices),
     ]
     ingest, extract = runs.create(db, planned)
-    assert waits.reason(db, extract.id) == f"its input 'scenes': the run {ingest.id} is queued"
-    assert waits.reason(db, ingest.id) is None
+    assert waits.reason(db, runs.get(db, extract.id)) == f"its input 'scenes': the run {ingest.id} is queued"
+    assert waits.reason(db, runs.get(db, ingest.id)) is None
     twin = runs.create(db, [replace(planned[0], name="twin")])[0]
     with db.write() as session:
         for run_id in (ingest.id, twin.id):
             runs.row_of(session, run_id).key = "k" * 32
     make_ready(db, ingest.id)
-    assert waits.reason(db, twin.id) == f"the run {ingest.id}, which computes the same"
+    assert waits.reason(db, runs.get(db, twin.id)) == f"the run {ingest.id}, which computes the same"
     hosts.register(db, "lab", 1, 1, [])
-    assert str(waits.reason(db, ingest.id)).startswith("room: ")
+    assert str(waits.reason(db, runs.get(db, ingest.id))).startswith("room: ")
 
 
 def test_a_run_that_waits_for_the_first_time_names_the_one_that_computes_the_same(db: Database, offices: str) -> None:
@@ -150,8 +150,8 @@ def test_a_run_that_waits_for_the_first_time_names_the_one_that_computes_the_sam
         runs.row_of(session, first.id).key = keys.artifact_key(labels.spec, "", inputs)
     make_ready(db, first.id)
     assert runs.get(db, twin.id).key is None
-    assert waits.reason(db, twin.id) == f"the run {first.id}, which computes the same"
-    assert waits.reason(db, other.id) is None
+    assert waits.reason(db, runs.get(db, twin.id)) == f"the run {first.id}, which computes the same"
+    assert waits.reason(db, runs.get(db, other.id)) is None
 
 
 def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_asked_for(db: Database) -> None:
@@ -169,7 +169,7 @@ def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_
 
     as_stage, wanted = ready(None), ready(1)
     assert taken(db, plain) == [(as_stage, ())]
-    assert "a worker host with 1 GPU:" in str(waits.reason(db, wanted))
+    assert "a worker host with 1 GPU:" in str(waits.reason(db, runs.get(db, wanted)))
     assert taken(db, hosts.register(db, "fast", 2, 1, [4])) == [(wanted, (4,))]
 
 

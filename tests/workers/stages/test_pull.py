@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +30,11 @@ from storage.errors import (
     VlglabError,
 )
 from storage.specs import stages
-from tests.fixtures.lab_artifact import KEY, ROWS, WIDTH, embeddings, publish
-from tests.fixtures.lab_source import LabSource, lab_source
+from tests.fixtures.lab_artifact import KEY, ROWS, WIDTH, embeddings, files
+from tests.fixtures.lab_source import LabSource
 from workers import sources, trial
 from workers.context import Machine
 from workers.sources import Sources
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.001)
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> ZarrStore:
-    """The other lab's store, with an artifact."""
-    store = ZarrStore(tmp_path / "there")
-    publish(store)
-    return store
-
-
-@pytest.fixture
-def source(there: ZarrStore) -> Iterator[LabSource]:
-    with lab_source(there.root) as serving:
-        yield serving
 
 
 @pytest.fixture
@@ -82,16 +63,6 @@ def run(source: LabSource, here: ZarrStore, machine: Machine) -> Run:
         return trial.run_stage(spec, here, machine=machine, recorder=recorder, recorded=recorded)
 
     return made
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """Every published file of a store."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for top in ("parts", "artifacts")
-        for path in sorted((root / top).rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_what_was_pulled_is_what_was_there_byte_for_byte(run: Run, there: ZarrStore, here: ZarrStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from storage.artifacts.objects import Objects
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import NotFound, StoreCorrupt, StoreUnreachable
 from storage.specs import stages
-from tests.fixtures.lab_artifact import KEY, SCENES, embeddings, publish
-from tests.fixtures.lab_source import LabSource, lab_source
-from tests.fixtures.object_storage import ObjectStorage, object_storage
-from workers import sources, trial
+from tests.fixtures.lab_artifact import KEY, SCENES, embeddings, files
+from tests.fixtures.lab_source import LabSource
+from tests.fixtures.object_storage import ObjectStorage
+from workers import trial
 from workers.context import Machine
 from workers.sources import Sources
 
@@ -27,34 +26,14 @@ PART = keys.digest([KEY, "room_b"])
 PREFIX = f"parts/{PART[:2]}/{PART}/"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStorage]:
-    with object_storage() as started:
-        yield started
-
-
 @pytest.fixture
-def bucket(server: ObjectStorage) -> S3Store:
-    return server.bucket()
+def bucket(bucket_server: ObjectStorage) -> S3Store:
+    return bucket_server.bucket()
 
 
 @pytest.fixture
 def here(bucket: S3Store, tmp_path: Path) -> ObjectStore:
     return ObjectStore(bucket, tmp_path / "here")
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> ZarrStore:
-    store = ZarrStore(tmp_path / "there")
-    publish(store)
-    return store
-
-
-@pytest.fixture
-def source(there: ZarrStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabSource]:
-    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.001)
-    with lab_source(there.root) as serving:
-        yield serving
 
 
 def run(stage: str, source: LabSource, store: ObjectStore, tmp_path: Path) -> trial.Trial:
@@ -69,20 +48,11 @@ def published(bucket: S3Store) -> dict[str, bytes]:
     return {name: bytes(obstore.get(bucket, name).bytes()) for name in names}
 
 
-def on_disk(root: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for top in ("parts", "artifacts")
-        for path in (root / top).rglob("*")
-        if path.is_file()
-    }
-
-
 def test_a_bucket_holds_what_was_there_byte_for_byte(
     source: LabSource, here: ObjectStore, there: ZarrStore, bucket: S3Store, tmp_path: Path
 ) -> None:
     run("pull", source, here, tmp_path)
-    assert published(bucket) == on_disk(there.root)
+    assert published(bucket) == files(there.root)
     assert here.verify(KEY) == []
     asked = len(source.asked)
     run("pull", source, here, tmp_path)
@@ -116,7 +86,7 @@ def test_a_bucket_that_is_lost_on_the_way_gets_the_rest_afterwards(
     assert here.manifest(KEY) is None
     run("pull", source, here, tmp_path)
     here.sweep(frozenset())
-    assert published(bucket) == on_disk(there.root)
+    assert published(bucket) == files(there.root)
 
 
 def test_a_copy_that_is_not_what_is_named_is_not_sent(
