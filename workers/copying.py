@@ -11,18 +11,61 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from storage.artifacts import copies, part_files
-from storage.artifacts.manifests import PartManifest, decode_artifact, digest
+from storage.artifacts.manifests import FileEntry, PartManifest, decode_artifact, digest
 from storage.artifacts.store import ArtifactManifest, PartEntry
 from storage.artifacts.taking import TakingStore
-from storage.errors import SpecInvalid, StoreCorrupt, StoreUnwritable, naming_scene
+from storage.artifacts.zarr_store import ZarrStore
+from storage.errors import NotFound, SpecInvalid, StoreCorrupt, StoreUnwritable, naming_scene
 from storage.specs.spec import ArtifactKind
 from workers.context import Context
 from workers.sources import Meter, Source
 
 REPORT_S = 0.5
 """Seconds between two words on how far a copy is."""
+
+
+class Files(Protocol):
+    """Where the files of parts come from: a `Source`, or a store on this machine (`LocalFiles`)."""
+
+    @property
+    def url(self) -> str:
+        """What it is called."""
+
+    def part_manifest(self, part: str) -> bytes:
+        """The manifest of a part; errors as `Source.part_manifest`."""
+
+    def fetch(self, part: str, name: str, entry: FileEntry, to: Path, meter: Meter) -> None:
+        """One file of a part; errors as `Source.fetch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFiles:
+    """`Files` of a store on this machine."""
+
+    store: ZarrStore
+
+    @property
+    def url(self) -> str:
+        """Its folder."""
+        return str(self.store.root)
+
+    def part_manifest(self, part: str) -> bytes:
+        """The manifest of a part; see `Files`."""
+        content = self.store.part_manifest_file(part)
+        if content is None:
+            raise NotFound(f"the part {part} is not in {self.url}")
+        return content
+
+    def fetch(self, part: str, name: str, entry: FileEntry, to: Path, meter: Meter) -> None:
+        """Copies one file; see `Files`."""
+        if not self.store.is_as_published(part, name, entry):
+            raise StoreCorrupt(f"{name} of the part {part} in {self.url} is not the file that was published")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.store.part_path(part) / name, to)
+        meter.add(entry.num_bytes)
 
 
 def taking_store(context: Context) -> TakingStore:
@@ -137,7 +180,7 @@ class Mender:
     """Replaces damaged files of a published artifact."""
 
     context: Context
-    source: Source
+    source: Files
     folder: Path
     """Where files lie until they are whole; on the store's disk."""
     meter: Meter = field(default_factory=Meter)

@@ -11,6 +11,7 @@ from service import schemas
 from service.cli import completion
 from service.cli.console import Shell, first, plain_table, shell, show_pairs
 from service.cli.datasets import Limit
+from service.cli.raw_datasets import RawDataset, dataset_of
 from service.cli.run_table import moment, size
 from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, outcome
@@ -73,14 +74,29 @@ def show(ctx: typer.Context, key: FeatureKey, as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(ctx: typer.Context, key: FeatureKey, as_json: Json = False) -> None:
+def verify(
+    ctx: typer.Context,
+    key: FeatureKey,
+    recompute: Annotated[
+        int, typer.Option(min=0, max=1000, help="Scenes to make again from their images and compare.")
+    ] = 1,
+    dataset: RawDataset = None,
+    as_json: Json = False,
+) -> None:
     """Has a worker check a feature store to the last byte: files, shapes, values, norms, order of the points.
 
+    One scene, or as many as --recompute says, is made again from its images where these and the weights are at hand.
     Ends with status 1 where there are faults, which are printed. The outcome is kept: `features list` shows it.
     """
     at = shell(ctx)
+    raw = dataset_of(at, key) if recompute and dataset is None else dataset
     wanted = schemas.RunRequest.model_validate(
-        {"name": "verify", "spec": {"stage": "verify"}, "inputs": {"embeddings": {"artifact": key}}}
+        {
+            "name": "verify",
+            "spec": {"stage": "verify", "recompute": recompute},
+            "inputs": {"embeddings": {"artifact": key}},
+            "dataset": raw,
+        }
     )
     made = at.client.submit_run(wanted)
     (run,) = follow(lambda: [at.client.run(made.id)], at.err)

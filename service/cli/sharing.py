@@ -8,8 +8,10 @@ import typer
 
 from service.cli.console import shell
 from service.cli.plan_files import submit_one
+from service.cli.raw_datasets import RawDataset, dataset_of
 from service.cli.scripting import Json
 from service.schemas import RunRequest
+from storage.errors import InvalidInput
 
 Key = Annotated[str, typer.Argument(help="The artifact's key, as `vlglab features list` shows it.")]
 Connections = Annotated[int, typer.Option(min=1, max=32, help="Files that are fetched at once.")]
@@ -40,12 +42,26 @@ def pull(
 def repair(
     ctx: typer.Context,
     key: Key,
-    source: Annotated[str, typer.Option("--from", metavar="URL", help="A service or a folder that has it.")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="A service or a folder that has it.")
+    ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Make the damaged parts again from what they were made from.")
+    ] = False,
+    dataset: RawDataset = None,
     connections: Connections = 4,
     no_watch: Background = False,
     as_json: Json = False,
 ) -> None:
-    """Fetches the files of an artifact that are damaged or gone; the rest stays as it is."""
+    """Mends the files of an artifact that are damaged or gone; the rest stays as it is.
+
+    Fetched (--from), or made again (--recompute): where that gives other bytes, which another machine may, nothing is
+    replaced, and the run's output is an artifact of another key with the new parts.
+    """
+    if (source is not None) == recompute:
+        raise InvalidInput("name a source with --from URL, or else say --recompute")
+    at = shell(ctx)
     spec = {"stage": "repair", "source": source, "artifact": key, "connections": connections}
-    request = RunRequest(name=f"repair-{key[:12]}", spec=spec)
-    submit_one(shell(ctx), request, None, watch=not no_watch, as_json=as_json)
+    raw = dataset_of(at, key) if recompute and dataset is None else dataset
+    request = RunRequest(name=f"repair-{key[:12]}", spec=spec, dataset=raw)
+    submit_one(at, request, None, watch=not no_watch, as_json=as_json)

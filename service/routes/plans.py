@@ -133,7 +133,7 @@ def check(planned: Sequence[PlannedRun], settings: Settings) -> None:
     """
     check_class_names(planned)
     for run in planned:
-        if isinstance(run.spec, Pull | Repair):
+        if isinstance(run.spec, Pull | Repair) and run.spec.source is not None:
             source_target(run.spec.source, settings.pull_hosts)
 
 

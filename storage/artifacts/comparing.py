@@ -230,6 +230,28 @@ def cosines(left: Array, right: Array) -> NDArray[np.float32]:
     return np.clip(found, -1, 1)
 
 
+def apart(published: PartReader, again: PartReader, steps: float) -> str:
+    """How the embeddings of one scene that were made twice differ; "" where they do by rounding alone.
+
+    Args:
+        published: the one.
+        again: the other.
+        steps: of float16 (`steps_apart`) that values may differ by.
+
+    Raises:
+        StoreCorrupt: one of the two cannot be read.
+    """
+    found = _compare_scene(published, again, None)
+    if found is None:
+        return "its points or its dimensions are others"
+    about = found.about
+    if not about.num_common == about.num_left == about.num_right:
+        return f"{about.num_right} points are covered, {about.num_left} were published, {about.num_common} are in both"
+    if about.steps > steps:
+        return f"values are up to {about.steps:.3g} steps of float16 apart, the least cosine is {about.least:.6f}"
+    return ""
+
+
 def steps_apart(left: Array, right: Array) -> float:
     """Largest difference of two (R,D) arrays in steps of float16 at the largest value of the row; 0 for no rows.
 

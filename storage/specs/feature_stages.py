@@ -40,3 +40,10 @@ class Verify(StageSpec):
     }
 
     stage: Literal["verify"] = "verify"
+    recompute: int = Field(
+        1,
+        ge=0,
+        le=1000,
+        description="Scenes, drawn by chance, whose embeddings are made again from their images and compared, where "
+        "the run names the dataset and scenes and weights are at hand.",
+    )

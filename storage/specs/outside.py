@@ -13,18 +13,21 @@ SourceUrl = Annotated[str, Field(pattern=r"^https?://[^\s@#?]+$", max_length=200
 ArtifactKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,127}$")]
 Connections = Annotated[int, Field(ge=1, le=32)]
 
+_NAMED_BY_KIND: Mapping[str, ArtifactKind] = {
+    "scenes": "scenes",
+    "text_embeddings": "text_embeddings",
+    "embeddings": "embeddings",
+    "labels": "labels",
+    "checkpoint": "checkpoint",
+}
+"""Outputs of which a run gives one at most: that of the artifact's kind."""
+
 
 class Pull(StageSpec):
     """Copies an artifact from another vlglab service, or from a store that a web server serves, under its own key."""
 
     external: ClassVar[bool] = True
-    outputs: ClassVar[Mapping[str, ArtifactKind]] = {
-        "scenes": "scenes",
-        "text_embeddings": "text_embeddings",
-        "embeddings": "embeddings",
-        "labels": "labels",
-        "checkpoint": "checkpoint",
-    }
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = _NAMED_BY_KIND
 
     stage: Literal["pull"] = "pull"
     source: SourceUrl = Field(
@@ -38,13 +41,20 @@ class Pull(StageSpec):
 
 
 class Repair(StageSpec):
-    """Fetches files of a published artifact that are damaged or gone from a store that has them."""
+    """Mends files of a published artifact that are damaged or gone: fetched from a store that has them, or made again.
+
+    What is made again takes the place of what was published only where it is the same to the byte. Else the artifact
+    stays as it is, and one of another key is published, the run's output, which has the new parts and the sound ones.
+    """
 
     external: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, ArtifactKind]] = _NAMED_BY_KIND
 
     stage: Literal["repair"] = "repair"
-    source: SourceUrl = Field(description="As of `pull`.")
-    artifact: ArtifactKey = Field(description="Its key, here and there.")
+    source: SourceUrl | None = Field(
+        None, description="As of `pull`; without one the damaged parts are made again by the stage that made them."
+    )
+    artifact: ArtifactKey = Field(description="Its key, here and at the source.")
     connections: Connections = Field(4, description="Files that are fetched at once.")
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,28 @@ def test_the_page_from_nothing_to_training_on_another_lab_s_features(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         assert "384" in done.stdout or "float16" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * PAGE_S)
+def test_a_lab_that_has_the_images_makes_a_damaged_scene_again(labs: Labs) -> None:
+    theirs, key = labs.theirs, labs.filled["EMBEDDINGS"]
+    part = theirs.artifact(key).parts[0]
+    chunk = labs.home.parent / "theirs" / "store" / "parts" / part.key[:2] / part.key / "embeddings" / "c" / "0" / "0"
+    whole = chunk.read_bytes()
+    look = {"spec": {"stage": "verify", "recompute": 2}, "inputs": {"embeddings": {"artifact": key}}, "dataset": "tiny"}
+    mend = {"spec": {"stage": "repair", "artifact": key}, "dataset": "tiny"}
+
+    def ended_as(request: dict[str, Any]) -> tuple[str, str | None]:
+        run = theirs.wait(theirs.submit_run(schemas.RunRequest.model_validate({"name": "trust", **request})))
+        return run.state, run.reason_code
+
+    assert ended_as(look) == ("succeeded", None)
+    chunk.write_bytes(whole[:700] + bytes([whole[700] ^ 1]) + whole[701:])
+    assert ended_as(look) == ("failed", "store_corrupt")
+    assert ended_as(mend) == ("succeeded", None)
+    assert chunk.read_bytes() == whole
+    assert ended_as(look) == ("succeeded", None)
 
 
 @pytest.mark.slow

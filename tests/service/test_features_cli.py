@@ -66,13 +66,16 @@ def test_verifying_submits_a_run_waits_and_prints_its_faults(state: str, faults:
         {
             ("POST", "/api/v1/runs"): run, ("GET", "/api/v1/runs/rv"): run, ("GET", "/api/v1/runs/rv/events"): events,
             ONE: {**examples.FEATURE_DETAIL, "verified_by": "rv", "num_faults": faults},
+            ("GET", f"/api/v1/artifacts/{KEY}"): {**examples.ARTIFACT_DETAIL, "attributes": {"dataset": "offices"}},
+            ("GET", "/api/v1/datasets/offices"): examples.DATASET,
         }
     )  # fmt: skip
     code, out = vlglab(api, "features", "verify", KEY)
     assert code == status
     assert ("views/c/0 of the part x (scene r)" in out) == bool(faults)
     asked = api.bodies()[0]
-    assert (asked["spec"], asked["inputs"]) == ({"stage": "verify"}, {"embeddings": {"artifact": KEY}})
+    assert asked["inputs"] == {"embeddings": {"artifact": KEY}}
+    assert (asked["spec"], asked["dataset"]) == ({"stage": "verify", "recompute": 1}, "offices")
 
 
 def test_a_comparison_is_printed_for_people() -> None:

@@ -7,13 +7,22 @@ any.
 
 from __future__ import annotations
 
-from storage.artifacts import checking
+import random
+from collections.abc import Sequence
+
+from storage.artifacts import checking, comparing
 from storage.artifacts.store import ArtifactManifest, PartEntry, scene_of
-from storage.errors import StoreCorrupt, StoreError
+from storage.errors import RunStopped, StoreCorrupt, StoreError, VlglabError
+from storage.specs.feature_stages import Verify
 from workers.context import Context, Pace
+from workers.stages.again import make_again
 
 _NOTED = 200
 """Most faults that become events; all are counted."""
+
+_STEPS_APART = {"int8": 17.0}
+"""Type -> steps of float16 that embeddings made again may differ by; others by one. A step of int8 is the largest value
+of its block / 127, which is up to 16.1 steps of float16."""
 
 
 def run(context: Context) -> None:
@@ -29,7 +38,7 @@ def run(context: Context) -> None:
     for fault in found:
         context.reporter.note(fault)
     scenes = _scenes(context, artifact)
-    covered, checked = 0, 0
+    covered, checked, sound = 0, 0, list[str]()
     pace = Pace(context.reporter, "scene", len(artifact.parts))
     for entry in artifact.parts:
         faults = checking.part_faults(context.store, artifact, entry)
@@ -38,10 +47,11 @@ def run(context: Context) -> None:
             line = None if scenes is None else scene_of(scenes, entry.scene)
             faults = [] if line is None else _order_faults(context, entry, line)
             checked += line is not None
-        for fault in faults[: max(0, _NOTED - len(found))]:
-            context.reporter.note(fault)
-        found += faults
+        if not faults:
+            sound.append(entry.scene)
+        found += _noted(context, faults, len(found))
         pace.advance()
+    found += _noted(context, _sample_faults(context, artifact, sound), len(found))
     context.reporter.verified(artifact.key, found, covered if not found else None)
     if found:
         more = f"; {len(found) - 1} more faults are in the run's events" if len(found) > 1 else ""
@@ -50,6 +60,46 @@ def run(context: Context) -> None:
         f"verified {len(artifact.parts)} scenes of {artifact.key}: every file, shape, value and norm is as it was "
         f"published; the points of {checked} scenes were at hand, and in their order"
     )
+
+
+def _noted(context: Context, faults: Sequence[str], before: int) -> Sequence[str]:
+    """Faults, the first of which become events."""
+    for fault in faults[: max(0, _NOTED - before)]:
+        context.reporter.note(fault)
+    return faults
+
+
+def _sample_faults(context: Context, artifact: ArtifactManifest, sound: Sequence[str]) -> list[str]:
+    """Makes the embeddings of a few sound scenes again from their images, and says where they come out otherwise.
+
+    Where something that they were made from is not at hand, a note says so: that is no fault of theirs.
+    """
+    assert isinstance(context.spec, Verify)
+    if context.dataset is None or artifact.stage != "extract" or not sound:
+        return []
+    scenes = random.SystemRandom().sample(sound, min(len(sound), context.spec.recompute))
+    if not scenes:
+        return []
+    try:
+        made = make_again(context, artifact, scenes, context.machine.scratch / "again")
+    except RunStopped:
+        raise
+    except VlglabError as error:
+        context.reporter.note(f"no scene was made again from its images: {error.message}")
+        return []
+    allowed = _STEPS_APART.get(artifact.attributes.get("dtype", ""), 1.0)
+    found = []
+    for entry in (part for part in artifact.parts if part.scene in scenes):
+        line = made.entry(entry.key)
+        published, again = context.store.part(entry.key), made.own_part(entry.key)
+        assert published is not None
+        assert again is not None
+        assert line is not None
+        if line.digest != entry.digest and (other := comparing.apart(published, again, allowed)):
+            found.append(f"the part {entry.key} (scene {entry.scene}), made again from its images: {other}")
+    if not found:
+        context.reporter.note(f"made again from their images, and equal within rounding: {', '.join(sorted(scenes))}")
+    return found
 
 
 def _scenes(context: Context, artifact: ArtifactManifest) -> ArtifactManifest | None:

@@ -8,37 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.artifacts.memory_store import MemoryStore
 from storage.artifacts.store import ArtifactManifest, scene_of
 from storage.errors import NothingVisible
-from storage.specs.parts import Lifting
-from storage.specs.stages import Extract, Ingest
-from tests.fixtures.s3dis_writer import NO_DEPTH, RELEASE, write_picture, write_room
-from workers import trial
-from workers.context import RawDataset
-
-HERE, ELSEWHERE = (-12.5, 30.25, 0.0), (-30.25, -12.5, 0.0)
-SEES, BLIND = "Area_1_office_1", "Area_1_office_2"
-REFUSE = Extract(lifting=Lifting(width=108, height=108, border_px=2))
-LEAVE_OUT = REFUSE.model_copy(update={"blind_scenes": "leave_out"})
-
-
-class Rooms:
-    """Rooms of S3DIS on disk, ingested into a store."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.store = root, MemoryStore()
-
-    def add(self, room: str, origin: tuple[float, float, float] | None) -> None:
-        """Writes a room, and one picture whose pose says that the room is at `origin`."""
-        write_room(self.root / RELEASE, 1, room, origin=HERE)
-        if origin is not None:
-            write_picture(self.root, "area_1", room, int(room[-1]), origin=origin)
-
-    def extract(self, spec: Extract) -> trial.Trial:
-        dataset = RawDataset("s3dis", "s3dis", self.root, {})
-        scenes = trial.run_stage(Ingest(label_set="s3dis13"), self.store, dataset=dataset).artifacts["scenes"]
-        return trial.run_stage(spec, self.store, {"scenes": scenes}, dataset=dataset)
+from tests.fixtures.s3dis_writer import NO_DEPTH
+from tests.workers.stages.rooms import BLIND, ELSEWHERE, HERE, LEAVE_OUT, REFUSE, SEES, Rooms
 
 
 @pytest.fixture
