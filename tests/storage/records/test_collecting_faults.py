@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +16,10 @@ from storage.records.collecting import Collector
 from storage.records.database import Database
 from storage.records.keeping_tables import CollectionMarkRow
 from storage.records.tables import RemovalRow
+from tests.fixtures.dying import Dying
 from tests.fixtures.publishing import leave, write_manifest, write_parts
 
-ROOT = Path(__file__).resolve().parents[3]
 SCENES = "abcdef"
-CALM = 10**9
-"""A step that no collector comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +63,6 @@ def fill(db: Database, store: ZarrStore, chance: random.Random) -> Filled:
     return Filled(frozenset(kept), frozenset(going), frozenset(scene for some in kept.values() for scene in some))
 
 
-def collect(url: str, store: ZarrStore, step: int) -> subprocess.CompletedProcess[str]:
-    """Runs a collector that dies at a step."""
-    command = [sys.executable, "-m", "tests.fixtures.dying_collector", url, str(store.root), str(step)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-
 def check_as_before_or_complete(db: Database, store: ZarrStore, filled: Filled) -> None:
     """What has its row is whole; what must stay has one; nothing hangs in the air."""
     recorded = artifacts.exists(db, [*filled.kept, *filled.going])
@@ -98,18 +86,12 @@ def storm(db: Database, url: str, folder: Path, rounds: int, seed: int) -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     policies.change(db, "", grace_s=0)
-    killed = 0
-    steps = 0
+    dying = Dying("tests.fixtures.dying_collector", chance)
     for number in range(rounds):
         store = ZarrStore(folder / f"store-{number}")
         filled = fill(db, store, chance)
         for _ in range(chance.randint(1, 2)):
-            done = collect(url, store, chance.randint(1, steps) if steps else CALM)
-            if done.returncode == 0:
-                steps = max(steps, int(done.stdout))
-            else:
-                assert done.returncode == -9, done.stderr
-                killed += 1
+            dying.start(url, store.root)
             check_as_before_or_complete(db, store, filled)
         Collector(db, store, store.root).collect()
         check_complete(db, store, filled)
@@ -117,8 +99,8 @@ def storm(db: Database, url: str, folder: Path, rounds: int, seed: int) -> None:
             _forget(db, key)
         Collector(db, store, store.root).collect()
         assert list(store.parts()) == [], f"round {number} of seed {seed}"
-    assert steps > 50, "a collector makes more steps than that"
-    assert killed > rounds // 4, "too few collectors were killed"
+    assert dying.steps > 50, "a collector makes more steps than that"
+    assert dying.killed > rounds // 4, "too few collectors were killed"
 
 
 def _forget(db: Database, key: str) -> None:
