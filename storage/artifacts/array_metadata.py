@@ -55,6 +55,11 @@ class Layout:
         """Rows of one file."""
         return self.chunk_rows * (self.chunks_a_shard or 1)
 
+    @property
+    def num_files(self) -> int:
+        """Files that hold its chunks; none where it has no values."""
+        return -(-self.shape[0] // self.file_rows) if self.num_values else 0
+
     def file(self, path: Path, number: int) -> Path:
         """The file of that number, by ascending rows, of the array at `path`."""
         return path.joinpath("c", str(number), *["0"] * (len(self.shape) - 1))

@@ -1,7 +1,8 @@
 """Whether an artifact is what it was when it was published, to the last byte, and whether its values can be right.
 
 Digests come first, from the artifact's manifest down to each chunk; only values of parts whose bytes are sound are
-looked at. Knows the store's contract; no SQL and no stage. Every fault is a sentence that names part, scene and file.
+looked at. Knows the store's contract; no SQL and no stage. Every fault is a sentence that names part, scene and file,
+and of a damaged file of an array the chunks.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.artifacts.array_metadata import CHECKSUM_BYTES, Layout, read_layout
+from storage.artifacts.chunk_files import ABSENT, checksum
 from storage.artifacts.manifests import FileEntry
-from storage.artifacts.mapped import ABSENT, checksum
 from storage.artifacts.store import Array, as_little_endian
 
 _THREADS = min(4, os.cpu_count() or 1)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -98,6 +99,15 @@ class Copies:
                     f"the copy of {name} of the part {manifest.key} (scene {manifest.scene or 'none'}) at {folder} was "
                     "changed; remove that folder, it will be fetched anew"
                 )
+
+    def within(self, prefix: str, manifest: PartManifest, name: str) -> str:
+        """What of a damaged object is damaged; see `part_files.within`. It is fetched for that, and kept nowhere."""
+        known = part_files.metadata_of(manifest, name)
+        with tempfile.TemporaryDirectory() as folder:
+            for each in (known, name) if known else ():
+                (Path(folder) / each).parent.mkdir(parents=True, exist_ok=True)
+                self._objects.download(prefix + each, Path(folder) / each)
+            return part_files.within(Path(folder), manifest, name)
 
     def make_room(self) -> None:
         """Where copies take more than they may, drops those that nobody has opened for the longest time.

@@ -166,7 +166,7 @@ class ObjectStore:
         return [*self._faults(manifest, f"of {of}"), *self._copies.faults(entry.key, content, manifest)]
 
     def _faults(self, manifest: PartManifest, of: str) -> Iterator[str]:
-        """One sentence an object of a part that is not what its manifest says; fetches and hashes everything."""
+        """One sentence an object of a part that is not what its manifest says, and its chunks; reads everything."""
         prefix = _part_prefix(manifest.key)
 
         def fault(file: tuple[str, FileEntry]) -> str | None:
@@ -174,7 +174,10 @@ class ObjectStore:
             found = self._objects.hashed(prefix + name)
             if found is None:
                 return f"{name} {of} is missing from the store"
-            return None if found == expected else part_files.changed(f"{name} {of}", found, expected)
+            if found == expected:
+                return None
+            within = self._copies.within(prefix, manifest, name) if found.num_bytes == expected.num_bytes else ""
+            return part_files.changed(f"{name} {of}", found, expected) + within
 
         yield from filter(None, side_by_side(fault, sorted(manifest.files.items())))
         present = {name.removeprefix(prefix) for name in self._objects.under(prefix)} - {part_files.MANIFEST}

@@ -2,7 +2,8 @@
 
     zarr.json  <array>/zarr.json  <array>/c/...  files/<name>  manifest.json
 
-Knows one directory and no array library; where it lies, and when it becomes visible, is `zarr_store`'s matter.
+Knows one directory and no array library; where it lies, and when it becomes visible, is `zarr_store`'s matter. What
+lies in which chunk of an array's file is `chunk_files`'.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import blake3
 
+from storage.artifacts import chunk_files, zarr_arrays
+from storage.artifacts.array_metadata import read_layout
 from storage.artifacts.manifests import RECOMPUTE, FileEntry, PartManifest, decode_part, digest
 from storage.artifacts.store import PartEntry
 from storage.errors import StoreCorrupt
@@ -87,8 +90,40 @@ def changed(what: str, got: FileEntry, expected: FileEntry) -> str:
     )
 
 
+def metadata_of(manifest: PartManifest, name: str) -> str:
+    """The zarr.json of the array whose chunks lie in a file of that name; nothing where it holds no chunks."""
+    array, slash, _ = name.partition("/c/")
+    return f"{array}/zarr.json" if slash and array in manifest.arrays else ""
+
+
+def within(path: Path, manifest: PartManifest, name: str) -> str:
+    """What goes on after `changed`: which chunks of a file are damaged, or nothing.
+
+    Nothing is told of a file that holds no chunks, is not as long as it was, or whose array's zarr.json is damaged too:
+    that alone says where chunks lie.
+
+    Args:
+        path: a directory with this file and its array's zarr.json, named as in the part.
+        manifest: the part's.
+        name: the file's name there.
+    """
+    known = metadata_of(manifest, name)
+    try:
+        if not known or (path / name).stat().st_size != manifest.files[name].num_bytes:
+            return ""
+        if _entry(path / known) != manifest.files.get(known):
+            return ""
+        array = (path / known).parent
+        layout, number = read_layout(array), int(name.partition("/c/")[2].partition("/")[0])
+        if number >= layout.num_files or layout.file(array, number) != path / name:
+            return ""
+        return f"; {chunk_files.damage(array, layout, number)}"
+    except zarr_arrays.FAULTS:  # of a copy from elsewhere, whose zarr.json may be anything
+        return ""
+
+
 def faults(path: Path, manifest: PartManifest) -> list[str]:
-    """One sentence a file of a part that is not what its manifest says; hashes everything."""
+    """One sentence a file of a part that is not what its manifest says, with its damaged chunks; hashes everything."""
     found = []
     of = f"of the part {manifest.key} (scene {manifest.scene or 'none'})"
     for name, expected in sorted(manifest.files.items()):
@@ -99,7 +134,7 @@ def faults(path: Path, manifest: PartManifest) -> list[str]:
             found.append(f"{name} {of} cannot be read: {error.strerror or error}")
             continue
         if got != expected:
-            found.append(changed(f"{name} {of}", got, expected))
+            found.append(changed(f"{name} {of}", got, expected) + within(path, manifest, name))
     present = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir()} - {MANIFEST}
     found += [f"{name} {of} was never published" for name in sorted(present - set(manifest.files))]
     return found

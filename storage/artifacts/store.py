@@ -198,7 +198,8 @@ class ArtifactStore(Protocol):
         """Checks every file of every part of an artifact against its digest.
 
         Returns:
-            One sentence a fault, naming scene and file; empty where all is well.
+            One sentence a fault, naming scene, file and, where the store keeps them in files, the damaged chunks; empty
+            where all is well.
         """
 
     def part_faults(self, entry: PartEntry) -> Sequence[str]:

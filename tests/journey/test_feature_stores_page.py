@@ -129,7 +129,7 @@ def test_the_page_from_nothing_to_training_on_another_lab_s_features(
     assert trained.state == "succeeded"
     assert [run.state for run in labs.ours.runs(stage="repair")] == ["succeeded"]
     snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets:
         done = subprocess.run(
             [sys.executable, "-c", snippet], env=shell, cwd=tmp_path, capture_output=True, text=True, timeout=120,
