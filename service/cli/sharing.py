@@ -11,7 +11,6 @@ from service.cli.plan_files import submit_one
 from service.cli.raw_datasets import RawDataset, dataset_of
 from service.cli.scripting import Json
 from service.schemas import RunRequest
-from storage.errors import InvalidInput
 
 Key = Annotated[str, typer.Argument(help="The artifact's key, as `vlglab features list` shows it.")]
 Connections = Annotated[int, typer.Option(min=1, max=32, help="Files that are fetched at once.")]
@@ -45,9 +44,6 @@ def repair(
     source: Annotated[
         str | None, typer.Option("--from", metavar="URL", help="A service or a folder that has it.")
     ] = None,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Make the damaged parts again from what they were made from.")
-    ] = False,
     dataset: RawDataset = None,
     connections: Connections = 4,
     no_watch: Background = False,
@@ -55,13 +51,11 @@ def repair(
 ) -> None:
     """Mends the files of an artifact that are damaged or gone; the rest stays as it is.
 
-    Fetched (--from), or made again (--recompute): where that gives other bytes, which another machine may, nothing is
-    replaced, and the run's output is an artifact of another key with the new parts.
+    They are fetched (--from), or else made again here: where that gives other bytes, which another machine may, nothing
+    is replaced, and the run's output is an artifact of another key with the new parts.
     """
-    if (source is not None) == recompute:
-        raise InvalidInput("name a source with --from URL, or else say --recompute")
     at = shell(ctx)
     spec = {"stage": "repair", "source": source, "artifact": key, "connections": connections}
-    raw = dataset_of(at, key) if recompute and dataset is None else dataset
+    raw = dataset_of(at, key) if source is None and dataset is None else dataset
     request = RunRequest(name=f"repair-{key[:12]}", spec=spec, dataset=raw)
     submit_one(at, request, None, watch=not no_watch, as_json=as_json)

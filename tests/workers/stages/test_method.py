@@ -133,6 +133,7 @@ def test_coarse_epochs_see_voxels_of_twice_the_edge_and_the_last_never_does(
     assert seen == [edge for edge in edges for _ in ("room_a", "room_b")]
 
 
+@pytest.mark.slow
 def test_class_activation_maps_learn_which_classes_scenes_have_and_no_more(world: made.World) -> None:
     spec = stages.Distill(voxel_m=0.1, training=LONG, target="scene_labels")
     inputs = {name: world.artifacts[name] for name in ("scenes", "text_embeddings")}
@@ -142,6 +143,7 @@ def test_class_activation_maps_learn_which_classes_scenes_have_and_no_more(world
     assert np.isin(labels, made.CLASSES).mean() > 0.95, "of 13 classes, those that the training scenes name"
 
 
+@pytest.mark.slow
 def test_the_whole_path_learns_with_a_transformer_as_adapter(world: made.World) -> None:
     have = dict(world.artifacts)
     lifted = {name: have[name] for name in ("scenes", "embeddings", "text_embeddings")}
