@@ -11,7 +11,8 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 MLFLOW := mlflow==3.17.2
-COMPILE := $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled" # the loops of a convolution: once, not in the first run
+# What is compiled once, not in the first start: modules to bytecode, and the loops of a convolution to machine code
+COMPILE := $(BIN)/python -m compileall -q service storage workers migrations && $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled"
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
 .PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale bench-features mini-encoder minkowski clean help
