@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -87,7 +88,9 @@ def _run(options: DemoOptions, home: Path, console: Console) -> int:
             return Exit.FAILED
         show_results(console, client, experiment.id, runs, home)
         show_costs(console, client.hosts(), time.monotonic() - began)
-        _fact(console, "Serve again", f"VLGLAB_HOME={shlex.quote(str(home))} {shlex.quote(_shown_command())} serve")
+        allowed = [f"VLGLAB_DATASET_ROOTS={shlex.quote(json.dumps([str(root) for root in roots]))}"] if roots else []
+        words = [f"VLGLAB_HOME={shlex.quote(str(home))}", *allowed, shlex.quote(_shown_command()), "serve"]
+        _fact(console, "Serve again", " ".join(words))
         if options.keep_serving:
             _fact(console, "Serving", f"at {service.url} until Ctrl-C")
             service.wait()

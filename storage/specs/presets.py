@@ -2,7 +2,8 @@
 
 `paper`: what sections 4.1 and 4.2 say, and the authors' code where they say nothing. `authors_code`: how that code
 trains where it differs from the paper; docs/reproduce.md lists what else differs. `demo`: minutes on two cores (crops,
-Muon beside Adam, rare classes weighted up, an adapter learnt by cosines: docs/decisions/0005, 0006, 0011).
+Muon beside Adam, rare classes weighted up, an adapter learnt by cosines, coarse voxels first: docs/decisions/0005,
+0006, 0011, 0014).
 `demo-capture`: the same for one large real room.
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from service import schemas
@@ -79,7 +80,9 @@ def test_a_bad_frame_ends_the_run_with_its_scene_and_name(
 
 
 @pytest.mark.slow
-def test_a_capture_goes_through_and_survives_losing_an_image(client: Client, captures: Path) -> None:
+def test_what_was_published_stays_readable_when_the_capture_changes_or_breaks(
+    client: Client, captures: Path, home: Path
+) -> None:
     folder = write_capture(captures / "wall")
     client.add_dataset(
         schemas.DatasetRequest(name="wall", kind="rgbd", path=str(folder), label_set="scannet20", options={})
@@ -88,6 +91,9 @@ def test_a_capture_goes_through_and_survives_losing_an_image(client: Client, cap
     assert {run.state for run in runs.values()} <= {"succeeded", "cached"}, [run.reason for run in runs.values()]
     (row, *_) = client.run_evaluations(runs["evaluate"].id)
     assert row.miou is None and "no ground truth" in (row.note or "")
+    embeddings = client.artifact(runs["extract"].outputs["embeddings"])
+    before = read_plainly(home, embeddings)
+    assert before["embeddings"].size
     shutil.copy(folder / "color" / "0.jpg", folder / "color" / "2.jpg")
     spec = runs["extract"].spec
     changed = client.submit(
@@ -98,7 +104,21 @@ def test_a_capture_goes_through_and_survives_losing_an_image(client: Client, cap
     )  # fmt: skip
     again = ended(client, changed.id)
     assert again["ingest"].state == "succeeded", "other images are another dataset, so it is ingested anew"
-    assert client.artifact(runs["extract"].outputs["embeddings"]).parts, "what was published stays readable"
+    corrupt_image(folder)
+    broken = ended(client, _submit(client, "wall").id)["ingest"]
+    assert (broken.state, broken.reason_code, broken.scene) == ("failed", "frame_invalid", "wall")
+    assert client.artifact(embeddings.key) == embeddings
+    after = read_plainly(home, embeddings)
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(values, after[name])
+
+
+def read_plainly(home: Path, artifact: schemas.ArtifactDetail) -> dict[str, np.ndarray]:
+    """Every array of an artifact of one scene, by zarr alone."""
+    (part,) = artifact.parts
+    group = zarr.open_group(home / "store" / "parts" / part.key[:2] / part.key, mode="r")
+    return {name: np.asarray(values) for name, values in group.arrays()}
 
 
 _SMALL = {name: value for name, value in TINY.items() if name != "distill.training.crop_voxels"} | {
