@@ -54,7 +54,8 @@ def test_documents_name_only_verbs_that_the_makefile_has(document: str) -> None:
 
 
 def test_the_modules_that_verbs_run_exist() -> None:
-    modules = set(re.findall(r"python -m ([a-z_.]+)", (ROOT / "Makefile").read_text())) - {"pip", "pytest"} - sys.stdlib_module_names
+    modules = set(re.findall(r"python -m ([a-z_.]+)", (ROOT / "Makefile").read_text()))
+    modules -= {"pip", "pytest"} | sys.stdlib_module_names
     missing = [module for module in modules if not (ROOT / module.replace(".", "/")).with_suffix(".py").exists()]
     assert modules
     assert not missing, f"the Makefile runs modules that are not there: {', '.join(missing)}"
