@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -241,6 +241,16 @@ class ArtifactStore(Protocol):
 def scene_of(manifest: ArtifactManifest, scene: str) -> PartEntry | None:
     """The manifest's line for a scene, or None."""
     return next((part for part in manifest.parts if part.scene == scene), None)
+
+
+def of_scenes(manifest: ArtifactManifest, scenes: Collection[str]) -> ArtifactManifest:
+    """A scene-wise artifact as if it had these scenes alone, in its own order and under its own key."""
+    splits = manifest.attributes.get("splits", {})
+    return replace(
+        manifest,
+        parts=tuple(part for part in manifest.parts if part.scene in scenes),
+        attributes={**manifest.attributes, "splits": {k: v for k, v in splits.items() if k in scenes}},
+    )
 
 
 def as_little_endian(values: Array) -> Array:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from storage.artifacts.kinds import KINDS
-from storage.artifacts.store import ArtifactManifest, ArtifactStore, PartReader
+from storage.artifacts.store import ArtifactManifest, ArtifactStore, PartReader, of_scenes
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import NotFound, SpecInvalid
 from storage.specs import stages
@@ -64,7 +63,9 @@ def make_again(context: Context, made: ArtifactManifest, scenes: Collection[str]
     inputs, outside = {}, {}
     for name, key in made.inputs.items():
         if name.partition(".")[0] in spec.inputs:
-            inputs[name] = _some(_input(context, made, name, key), scenes if KINDS[made.kind].scene_wise else None)
+            given = _input(context, made, name, key)
+            both_scene_wise = KINDS[made.kind].scene_wise and KINDS[given.kind].scene_wise
+            inputs[name] = of_scenes(given, scenes) if both_scene_wise else given
         else:
             outside[name] = key
     store = Aside(folder, context.store)
@@ -108,15 +109,3 @@ def _input(context: Context, made: ArtifactManifest, name: str, key: str) -> Art
     if found is None:
         raise NotFound(f"the input {name!r} of {made.key}, the artifact {key}, is not in the store; pull or make it")
     return found
-
-
-def _some(manifest: ArtifactManifest, scenes: Collection[str] | None) -> ArtifactManifest:
-    """An artifact as if it had these scenes alone, under its key; one that is not scene-wise stays as it is."""
-    if scenes is None or not KINDS[manifest.kind].scene_wise:
-        return manifest
-    splits: dict[str, Any] = manifest.attributes.get("splits", {})
-    return replace(
-        manifest,
-        parts=tuple(part for part in manifest.parts if part.scene in scenes),
-        attributes={**manifest.attributes, "splits": {k: v for k, v in splits.items() if k in scenes}},
-    )

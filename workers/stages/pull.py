@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from storage import keys
 from storage.artifacts.manifests import decode_artifact
-from storage.artifacts.store import ArtifactManifest, PartEntry, scene_of
+from storage.artifacts.store import ArtifactManifest, of_scenes, scene_of
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Pull
 from workers.context import Context
@@ -88,15 +88,9 @@ def _only(manifest: ArtifactManifest, scenes: tuple[str, ...]) -> ArtifactManife
         if scene_of(manifest, scene) is None:
             there = ", ".join(manifest.scenes[:20]) or "none"
             raise NotFound(f"the artifact {manifest.key} has no scene {scene!r}; the first of its are: {there}")
-    parts: tuple[PartEntry, ...] = tuple(part for part in manifest.parts if part.scene in wanted)
-    splits = manifest.attributes.get("splits", {})
-    attributes = {
-        **manifest.attributes,
-        "splits": {scene: split for scene, split in splits.items() if scene in wanted},
-        "scenes_of": manifest.key,
-    }
-    key = keys.digest({"scenes_of": manifest.key, "scenes": [part.scene for part in parts]})
-    return dataclasses.replace(manifest, key=key, parts=parts, attributes=attributes)
+    some = of_scenes(manifest, wanted)
+    key = keys.digest({"scenes_of": manifest.key, "scenes": [part.scene for part in some.parts]})
+    return dataclasses.replace(some, key=key, attributes={**some.attributes, "scenes_of": manifest.key})
 
 
 def _spec(context: Context) -> Pull:
