@@ -5,18 +5,20 @@ A cloud is drawn from a corner above, the ceiling and the two nearest walls cut 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from storage.labels import IGNORE, IGNORE_COLOUR, LabelSet
+from storage.labels import IGNORE, IGNORE_COLOUR, Colour, LabelSet
 
 PANEL = (520, 420)
 """Width and height of one panel, pixels."""
 BACKGROUND = 255
+NO_CLASS = "no class (no frame saw it, or nobody labelled it)"
+"""What the legend says of points without a class: 2D rows leave those out that no frame saw."""
 ELEVATION = np.deg2rad(38)
 AZIMUTH = np.deg2rad(225)
 
@@ -88,16 +90,23 @@ def _splat(
     np.maximum.at(nearest, (row[inside], column[inside]), rank[inside])
 
 
+def legend(labels: Collection[int], classes: LabelSet) -> list[tuple[str, Colour]]:
+    """What the colours of some labels mean, classes in the label set's order; IGNORE, where it is among them, last."""
+    shown = [(classes.classes[k], classes.palette[k]) for k in sorted(set(labels) - {IGNORE})]
+    return [*shown, (NO_CLASS, IGNORE_COLOUR)] if IGNORE in labels else shown
+
+
 def panels(
-    rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], titles: Sequence[str], legend: Sequence[str], key: LabelSet
+    rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]],
+    titles: Sequence[str],
+    explained: Sequence[tuple[str, Colour]],
 ) -> Image.Image:
-    """Rows of panels under their titles, with a legend of the classes shown. Source: Fig. 4.
+    """Rows of panels under their titles, with a legend of the colours shown. Source: Fig. 4.
 
     Args:
         rows: a name and its pictures, one a title.
         titles: over the columns.
-        legend: classes to explain.
-        key: their colours.
+        explained: what a colour means, and the colour; from `legend`.
     """
     font, small = ImageFont.load_default(18), ImageFont.load_default(14)
     width, height = PANEL
@@ -111,8 +120,7 @@ def panels(
             sheet.paste(Image.fromarray(picture), (i * width, top + j * height))
         draw.text((8, top + j * height + 6), name, fill=(90, 90, 90), font=small)
     x = 12.0
-    for name in legend:
-        colour = key.palette[key.index(name)]
+    for name, colour in explained:
         draw.rectangle((x, sheet.height - 27, x + 14, sheet.height - 13), fill=colour)
         draw.text((x + 20, sheet.height - 20), name, fill=(20, 20, 20), font=small, anchor="lm")
         x += 34 + draw.textlength(name, font=small)

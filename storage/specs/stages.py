@@ -258,7 +258,7 @@ class Evaluate(StageSpec):
 class Report(StageSpec):
     """Draws the four-panel picture and writes coloured point clouds (Fig. 4)."""
 
-    algorithm: ClassVar[int] = 3
+    algorithm: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, Port]] = {
         "scenes": Port("scenes"),
         "ground_truth": Port("ground_truth"),

@@ -58,8 +58,7 @@ def run(context: Context) -> None:
             if spec.submission is not None:
                 _submit(context, spec.submission, part)
             titles = [{"input": "Input", "ground_truth": "Ground truth", **TITLES}.get(what, what) for what in columns]
-            legend = [classes.classes[k] for k in sorted(seen)]
-            figures.panels(rows, titles, legend, classes).save(part.path(PICTURE))
+            figures.panels(rows, titles, figures.legend(seen, classes)).save(part.path(PICTURE))
             part.set(scenes=scenes, predictions=names)
     context.publish("figures", scenes=scenes, picture=PICTURE)
 
@@ -105,14 +104,14 @@ def _draw(
     part: PartWriter,
     seen: set[int],
 ) -> Pictures:
-    """One scene's panels, blank where it has no ground truth; writes its PLY files; adds its classes to `seen`."""
+    """One scene's panels, blank where it has no ground truth; writes its PLY files; adds its labels to `seen`."""
     scene_part = context.open(context.artifact("scenes"), scene)
     points, colours = scene_part.array("points"), scene_part.array("colours")
     layers = {"input": colours}
     for what, labels in _labels(context, scene, scene_part, names).items():
         layers[what] = figures.colour_labels(labels, classes)
         if what in columns:
-            seen.update(int(k) for k in np.unique(labels) if k != IGNORE)
+            seen.update(np.unique(labels).tolist())
     for what, layer in layers.items():
         figures.write_ply(part.path(f"{scene}_{what}.ply"), points, layer)
     inside = figures.cut_open(points)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from storage.artifacts.store import ArtifactManifest, PartReader, scene_of
 from storage.errors import NotFound, SpecInvalid
+from storage.labels import IGNORE, S3DIS13
 from storage.specs import stages
 from tests.workers.stages import boxes as made
 from workers import figures, trial
@@ -40,6 +41,30 @@ def panels(part: PartReader) -> np.ndarray:
     with Image.open(Path(part.file("segmentation.png"))) as image:
         sheet = np.asarray(image)[34:-40]
     return sheet.reshape(-1, height, sheet.shape[1] // width, width, 3).transpose(0, 2, 1, 3, 4)
+
+
+def explained(part: PartReader) -> set[tuple[int, ...]]:
+    """Colours of the squares in the picture's legend."""
+    with Image.open(Path(part.file("segmentation.png"))) as image:
+        line = np.asarray(image)[-20]
+    begins = np.flatnonzero(np.r_[True, (np.diff(line, axis=0) != 0).any(axis=1)])
+    wide = np.diff(np.r_[begins, len(line)]) >= 15
+    return {tuple(colour.tolist()) for colour in line[begins[wide]]} - {(255, 255, 255)}
+
+
+@pytest.mark.parametrize("some_uncovered", [False, True])
+def test_the_legend_explains_the_classes_shown_and_points_without_one(world: made.World, some_uncovered: bool) -> None:
+    labels = world.labels["room_c"].copy()
+    if some_uncovered:
+        labels[::3] = IGNORE
+    entry = scene_of(world.artifacts["scenes"], "room_c")
+    assert entry is not None
+    room = world.store.part(entry.key)
+    assert room is not None
+    arrays = {"labels": labels, "confidence": np.ones(len(labels), np.float16)}
+    shown = world.add("shown", "labels", {"room_c": (arrays, dict(room.attributes))}, label_set="s3dis13")
+    classes = {S3DIS13.palette[k] for k in made.CLASSES}
+    assert explained(reported(world, {"3d": shown})) == classes | ({(60, 60, 60)} if some_uncovered else set())
 
 
 @pytest.mark.parametrize(
