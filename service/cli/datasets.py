@@ -110,16 +110,17 @@ def _show_reports(at: Shell, reports: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             report["scene"], report["split"], _cell(report["num_points"]), _cell(report["num_frames"]),
-            str(sum(report["skipped"].values())), per_cent(report["depth_coverage"]), per_cent(report["visible_share"]),
-            str(len(report["classes"])), ", ".join(report["missing"]),
+            str(report["invalid_poses"]), per_cent(report["depth_coverage"]), per_cent(report["visible_share"]),
+            ", ".join(report["missing"]), ", ".join(report["classes"]),
         )
         for report in reports
     ]  # fmt: skip
-    headers = ("scene", "split", "points", "frames", "left out", "depth %", "visible %", "classes", "missing")
+    headers = ("scene", "split", "points", "frames", "bad poses", "depth %", "visible %", "missing", "classes")
     at.out.print(plain_table(headers, rows))
     for report in reports:
-        lines = [*report["warnings"], *([f"scene {report['scene']}: {report['error']}"] if report["error"] else [])]
-        lines += [f"scene {report['scene']}: {reason}: {count}" for reason, count in report["skipped"].items()]
+        lines = [*report["warnings"], *filter(None, [report["error"]])]
+        told = {**report["skipped"], **report["notes"]}
+        lines += [f"scene {report['scene']}: {reason}: {count}" for reason, count in told.items()]
         for line in lines:
             at.out.print(line, markup=False, highlight=False, soft_wrap=True)
 

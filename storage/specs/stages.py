@@ -46,15 +46,23 @@ class Ingest(StageSpec):
     needs_dataset: ClassVar[bool] = True
     external: ClassVar[bool] = True
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"scenes": "scenes", "ground_truth": "ground_truth"}
+    scene_choosing: ClassVar[frozenset[str]] = frozenset({"bad_scenes"})
+    added: ClassVar[Mapping[str, Any]] = {"bad_scenes": "refuse"}
 
     stage: Literal["ingest"] = "ingest"
     label_set: LabelSetName
     fusion: DepthFusion = DepthFusion()
+    bad_scenes: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="A scene that cannot be read, such as one with a damaged file: 'refuse' fails the run, 'leave_out' "
+        "names it in the run's events and goes on without it.",
+    )
 
 
 class Inspect(StageSpec):
     """Walks a raw dataset and reports on every scene, without computing an embedding."""
 
+    algorithm: ClassVar[int] = 2
     needs_dataset: ClassVar[bool] = True
     external: ClassVar[bool] = True
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"inspection": "inspection"}

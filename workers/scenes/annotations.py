@@ -6,7 +6,8 @@ benchmark does not have count as clutter, as it scores them: stairs, and any oth
 
 The release has a few lines that a stray byte spoils (reported: Area_5 hallway_6 and office_19, each in ceiling_1, and
 Area_3 hallway_2). One that stands where a space was ("185\\x10187") is repaired, so that the room keeps the points
-everybody scores; a line that no reading makes whole ("-9.1\\x100") is left out. Both are counted.
+everybody scores; a line that no reading makes whole ("-9.1\\x100") is left out. Both are told, with file and line. A file cut within its last number reads as whole: one whose last line does not
+end, where other files of the room do, is told too.
 Knows one folder; knows no picture, no split and no store.
 """
 
@@ -30,6 +31,7 @@ F64 = NDArray[np.float64]
 COLUMNS = 6
 CLUTTER = S3DIS13.index("clutter")
 REPAIRED, LEFT_OUT = "malformed line of points, repaired", "malformed line of points, left out"
+CUT = "file that does not end as the others do, perhaps cut short"
 _KNOWN_AS_CLUTTER = frozenset({"stairs"})
 _BLOCK = 4_096
 """Lines looked at together once a file is known to hold a bad one."""
@@ -99,10 +101,11 @@ def read_room(folder: Path, scene: str) -> Room:
             scene=scene,
         )
     notes: Counter[str] = Counter()
-    parts = []
+    parts, unended = [], []
     for name in names:
         try:
-            points, colours = parse_points((folder / name).read_bytes(), notes)
+            content = (folder / name).read_bytes()
+            points, colours = parse_points(content, notes, name)
         except OSError as error:
             raise DatasetInvalid(f"scene {scene}: {where}/{name} cannot be read ({error})", scene=scene) from error
         except ValueError as error:
@@ -111,16 +114,21 @@ def read_room(folder: Path, scene: str) -> Room:
         if unknown is not None:
             notes[f"object of the unknown class {unknown!r}, taken for clutter"] += 1
         parts.append((points, colours, np.full(len(points), label, np.int16)))
+        if not content.endswith(b"\n"):
+            unended.append(name)
+    if len(unended) < len(names):
+        notes.update(f"{CUT} ({name})" for name in unended)
     points, colours, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Room(points, colours, labels, dict(notes))
 
 
-def parse_points(content: bytes, notes: Counter[str]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def parse_points(content: bytes, notes: Counter[str], name: str) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(N,3) f32 metres and (N,3) u8 RGB of a file's lines `x y z r g b`.
 
     Args:
         content: the file.
-        notes: where repaired and left-out lines are counted.
+        notes: where repaired and left-out lines are told of, each with its place.
+        name: the file's, for those.
 
     Raises:
         ValueError: no point at all, the last line is cut short, or too many lines are bad.
@@ -129,7 +137,7 @@ def parse_points(content: bytes, notes: Counter[str]) -> tuple[NDArray[np.float3
         raise ValueError("the file is empty; expected lines 'x y z r g b', copy it again")
     rows = _table(content)
     if rows is None:
-        rows = _line_by_line(content, notes)
+        rows = _line_by_line(content, notes, name)
     return rows[:, :3].astype(np.float32), rows[:, 3:].astype(np.uint8)
 
 
@@ -153,29 +161,29 @@ def _valid(rows: F64) -> NDArray[np.bool_]:
     return valid
 
 
-def _line_by_line(content: bytes, notes: Counter[str]) -> F64:
+def _line_by_line(content: bytes, notes: Counter[str], name: str) -> F64:
     """The slow path: blocks that are whole go through at once, the lines of the others one by one."""
-    lines = [line for line in content.split(b"\n") if line.strip()]
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     allowed = min(1 + len(lines) // _LINES_A_FAULT, _MOST_FAULTS)
     tables, bad = [], 0
     for start in range(0, len(lines), _BLOCK):
         block = lines[start : start + _BLOCK]
-        whole = _table(b"\n".join(block))
+        whole = _table(b"\n".join(line for _, line in block))
         if whole is not None:
             tables.append(whole)
             continue
-        for number, line in enumerate(block, start + 1):
+        for number, line in block:
             row = _table(line)
             if row is None:
                 row, bad = _repaired(line), bad + 1
-                if number == len(lines) and not content.endswith(b"\n"):
+                if number == lines[-1][0] and not content.endswith(b"\n"):
                     raise ValueError(f"the file ends within line {number}, {line[:60]!r}; copy it again")
                 if bad > allowed:
                     raise ValueError(
                         f"line {number} is {line[:60]!r}, expected 'x y z r g b' with colours of 0..255; {bad} of "
                         f"{len(lines)} lines are bad so far and {allowed} are tolerated, copy the file again"
                     )
-                notes[LEFT_OUT if row is None else REPAIRED] += 1
+                notes[f"{LEFT_OUT if row is None else REPAIRED} ({name}, line {number})"] += 1
             if row is not None:
                 tables.append(row)
     if not tables:

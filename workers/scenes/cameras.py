@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-NON_FINITE, NOT_RIGID = "non-finite pose", "pose that is no rigid motion"
+NON_FINITE, NOT_RIGID, OTHER_ROOM = "non-finite pose", "pose that is no rigid motion", "pose of another room"
+EMPTY_DEPTH = "empty depth"
 """Reasons to leave a frame out, as they are counted."""
 _RIGID = 1e-2
 """A rotation's columns may be off unit length and right angles by so much: poses of real captures carry noise."""

@@ -17,7 +17,7 @@ from storage.errors import DatasetInvalid, FrameInvalid
 from storage.specs.parts import DepthFusion
 from workers.geometry.camera import resize_nearest, scale_intrinsics
 from workers.geometry.depth_fusion import DepthFrame, fuse
-from workers.scenes.cameras import is_pinhole, pose_fault, same_view
+from workers.scenes.cameras import EMPTY_DEPTH, is_pinhole, pose_fault, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.frames import decode_depth, decode_image
 from workers.scenes.scene import Frame
@@ -145,7 +145,7 @@ class _Reader:
                 f"{size[1]} pixels; they must show the same view"
             )
         if not depth.any():
-            self.skipped["empty depth"] += 1
+            self.skipped[EMPTY_DEPTH] += 1
             return None
         digests = self.digests.of(image_name), self.digests.of(depth_name)
         self.frames.append(Frame(stem, image_name, depth_name, size, self.colour_k, pose, *digests))

@@ -9,7 +9,7 @@ Knows scenes and geometry; knows no store, no encoder and no service.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from storage.labels import LabelSet
 from storage.specs.parts import Lifting, Split
 from workers.geometry.camera import has_reading, scale_intrinsics
 from workers.geometry.visibility import visible
+from workers.scenes.cameras import EMPTY_DEPTH
 from workers.scenes.frames import read_depth_m, read_image
 from workers.scenes.scene import Frame, Scene, SceneRef, SceneSource
 
@@ -42,7 +43,11 @@ class SceneReport:
     num_points: int | None = None
     num_frames: int | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> how many, as the source tells."""
+    """Why frames were left out -> how many, as the source tells."""
+    invalid_poses: int = 0
+    """Those of them whose pose cannot be used."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What else was repaired, left out or taken otherwise -> how often."""
     frames_sampled: int = 0
     """Frames that the next three are measured on."""
     points_sampled: int = 0
@@ -60,7 +65,7 @@ class SceneReport:
     warnings: tuple[str, ...] = ()
     """Sentences, each naming the scene."""
     error: str | None = None
-    """Why the scene, or one of its frames, cannot be read."""
+    """Why the scene, or one of its frames, cannot be read; names the scene."""
 
     def to_dict(self) -> dict[str, object]:
         """The report as JSON-like values."""
@@ -94,17 +99,19 @@ def inspect_scene(
         most_frames: frames that are looked at, evenly spread; at least 1.
     """
     if ref.fault is not None:
-        return SceneReport(ref.id, ref.split, error=ref.fault.message)
+        return SceneReport(ref.id, ref.split, error=_naming(ref.id, ref.fault.message))
     try:
         scene = source.load(ref.id)
     except InvalidInput as error:
-        return SceneReport(ref.id, ref.split, error=error.message)
+        return SceneReport(ref.id, ref.split, error=_naming(ref.id, error.message))
     report = SceneReport(
         scene.id,
         scene.split,
         len(scene.points_m),
         len(scene.frames),
         dict(scene.skipped),
+        sum(count for reason, count in scene.skipped.items() if reason != EMPTY_DEPTH),
+        dict(scene.notes),
         classes=tuple(label_set.classes[label] for label in scene.scene_labels),
         missing=_missing(scene),
     )
@@ -113,7 +120,7 @@ def inspect_scene(
     try:
         sight = _look(source.root, scene, lifting, most_frames)
     except InvalidInput as error:
-        return dataclasses.replace(report, error=f"scene {scene.id}: {error.message}")
+        return dataclasses.replace(report, error=_naming(scene.id, error.message))
     return dataclasses.replace(
         report,
         frames_sampled=sight.num_frames,
@@ -123,6 +130,30 @@ def inspect_scene(
         doubtful_frames=sight.doubtful,
         warnings=tuple(_warnings(scene.id, sight)),
     )
+
+
+def without_pictures(reports: Sequence[SceneReport]) -> Sequence[SceneReport]:
+    """The reports, with a warning of each scene that has no frame where others of the dataset have some."""
+    if not any(report.num_frames for report in reports):
+        return reports
+    return [
+        dataclasses.replace(
+            report,
+            warnings=(
+                *report.warnings,
+                f"scene {report.scene}: no picture, where others have some: it gets no embeddings, so that training and "
+                "2D rows go without it",
+            ),
+        )
+        if report.num_frames == 0
+        else report
+        for report in reports
+    ]
+
+
+def _naming(scene: str, message: str) -> str:
+    """A message that names its scene, once."""
+    return message if message.startswith(f"scene {scene}") else f"scene {scene}: {message}"
 
 
 def _missing(scene: Scene) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ from workers.scenes.scene import Scene, SceneRef
 from workers.scenes.two_d_three_d_s import Picture, pictures_by_room, read_frames
 
 RELEASE, ALIGNED = "Stanford3dDataset_v1.2", "Stanford3dDataset_v1.2_Aligned_Version"
-NO_PICTURES = "room without pictures"
 _AREA = re.compile(r"Area_([1-6])")
 _ROOM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -94,8 +93,7 @@ class S3disSource:
     def load(self, scene_id: str) -> Scene:
         """Reads one room and the cameras of its pictures.
 
-        `skipped` tells, beside frames left out, of lines of points that were repaired or left out, of objects of an
-        unknown class, and of a room without pictures.
+        `notes` tells of lines of points that were repaired or left out, and of objects of an unknown class.
 
         Raises:
             DatasetInvalid: no such room, or its points cannot be read; the error names the scene and the file.
@@ -120,7 +118,8 @@ class S3disSource:
             frames,
             classes_present(room.labels),
             room.labels,
-            {**skipped, **room.notes, **({} if place.pictures else {NO_PICTURES: 1})},
+            skipped,
+            room.notes,
         )
 
     def _split(self, place: _Place) -> Split:

@@ -67,7 +67,9 @@ class Scene:
     labels: NDArray[np.int16] | None = None
     """(N,) ground truth, IGNORE where a point has none; None where the whole scene has none."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """What was left out, repaired or taken otherwise -> how many, such as {"non-finite pose": 2}."""
+    """Why frames were left out -> how many, such as {"non-finite pose": 2}; the reasons are those of `cameras`."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What else was repaired, left out or taken otherwise -> how often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DatasetInvalid, FrameInvalid
 from storage.keys import digest, digest_bytes
-from workers.scenes.cameras import is_pinhole, pose_fault, same_view
+from workers.scenes.cameras import EMPTY_DEPTH, is_pinhole, pose_fault, same_view
 from workers.scenes.frames import decode_frame_depth, decode_image, range_name, read_bytes
 from workers.scenes.scene import DepthCoding, Frame
 
@@ -165,7 +165,7 @@ def read_stream(root: Path, name: str, scene: str, step: int) -> tuple[tuple[Fra
         if depth.any():
             frames.append(frame)
         else:
-            skipped["empty depth"] += 1
+            skipped[EMPTY_DEPTH] += 1
     if not frames:
         raise DatasetInvalid(
             f"scene {scene}: none of the {len(index.frames)} frames taken of {name} can be used ({dict(skipped)}); "

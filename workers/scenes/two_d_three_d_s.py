@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.errors import DatasetInvalid, FrameInvalid
-from workers.scenes.cameras import NON_FINITE, is_pinhole, pose_fault, same_view
+from workers.scenes.cameras import NON_FINITE, OTHER_ROOM, is_pinhole, pose_fault, same_view
 from workers.scenes.digests import DigestCache
 from workers.scenes.scene import Frame
 
@@ -129,7 +129,7 @@ def _read_frame(root: Path, picture: Picture, digests: DigestCache) -> Frame | s
     """A frame, or the reason to leave it out."""
     values = _pose_file(root, picture.pose)
     if not _of_room(values.get("room"), picture):
-        return "pose of another room"
+        return OTHER_ROOM
     intrinsics = _matrix(values, "camera_k_matrix", (3, 3), picture.pose)
     world_to_camera = _matrix(values, "camera_rt_matrix", (3, 4), picture.pose)
     fault = pose_fault(np.vstack([world_to_camera, [0, 0, 0, 1]])) if np.isfinite(intrinsics).all() else NON_FINITE

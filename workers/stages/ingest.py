@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from storage import keys
-from storage.errors import DatasetInvalid, VlglabError
+from storage.errors import DatasetInvalid, InvalidInput, VlglabError
 from storage.labels import label_set
 from storage.specs.stages import Ingest, Inspect
 from workers.context import Context, Pace, RawDataset
@@ -22,9 +22,12 @@ def external_inputs(context: Context) -> Mapping[str, str]:
     """The raw dataset's fingerprint: a digest of every scene's id, split and files.
 
     Raises:
-        DatasetInvalid: a scene cannot be taken; told before the first is read.
+        InvalidInput: a scene cannot be taken, and `bad_scenes` refuses such; told before the first is read.
     """
-    return fingerprint_of(_sound(source_of(context).scenes()))
+    refs = source_of(context).scenes()
+    if _spec(context).bad_scenes == "refuse":
+        _refuse_faults(refs)
+    return fingerprint_of(refs)
 
 
 def fingerprint_of(refs: Sequence[SceneRef]) -> Mapping[str, str]:
@@ -32,24 +35,39 @@ def fingerprint_of(refs: Sequence[SceneRef]) -> Mapping[str, str]:
     return {"raw": keys.digest([[ref.id, ref.split, ref.fingerprint] for ref in refs])}
 
 
-def _sound(refs: Sequence[SceneRef]) -> Sequence[SceneRef]:
-    """The scenes, none of which has a fault."""
+def _refuse_faults(refs: Sequence[SceneRef]) -> None:
     for ref in refs:
         if ref.fault is not None:
             raise ref.fault
-    return refs
 
 
 def run(context: Context) -> None:
-    """Reads every scene, one part a scene; scenes that an earlier run ingested are reused."""
+    """Reads every scene, one part a scene; scenes that an earlier run ingested are reused.
+
+    Raises:
+        InvalidInput: a scene cannot be read, and `bad_scenes` refuses such; or not one can be read.
+    """
     source = source_of(context)
-    refs = _sound(source.scenes())
+    refs = source.scenes()
+    if _spec(context).bad_scenes == "refuse":
+        _refuse_faults(refs)
     pace = Pace(context.reporter, "scene", len(refs))
     labelled: dict[str, bool] = {}
+    first_fault: InvalidInput | None = None
     for ref in refs:
-        labelled[ref.id] = _ingest(context, source, ref)
+        try:
+            if ref.fault is not None:
+                raise ref.fault
+            labelled[ref.id] = _ingest(context, source, ref)
+        except InvalidInput as error:
+            if _spec(context).bad_scenes == "refuse":
+                raise
+            first_fault = first_fault or error
+            context.reporter.note(f"left out the scene {ref.id}, bad_scenes says so: {error.message}")
         pace.advance()
-    splits = {ref.id: ref.split for ref in refs}
+    if first_fault is not None and not labelled:
+        raise first_fault
+    splits = {ref.id: ref.split for ref in refs if ref.id in labelled}
     names = {"label_set": _spec(context).label_set, "dataset": dataset_of(context).name}
     context.publish("scenes", splits=splits, **names)
     with_truth = {scene: split for scene, split in splits.items() if labelled[scene]}
@@ -84,7 +102,7 @@ def _ingest(context: Context, source: SceneSource, ref: SceneRef) -> bool:
                 skipped_frames=dict(scene.skipped),
                 has_ground_truth=scene.labels is not None,
             )
-            for reason, count in scene.skipped.items():
+            for reason, count in {**scene.skipped, **scene.notes}.items():
                 context.reporter.note(f"scene {ref.id}: {reason}: {count}")
     points = context.store.part(keys.scene_key(context.spec, "scenes", {**inputs, "scene": ref.id}))
     assert points is not None

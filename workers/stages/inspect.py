@@ -12,7 +12,7 @@ from storage.artifacts.store import WHOLE
 from storage.labels import label_set
 from storage.specs.stages import Inspect
 from workers.context import Context, Pace
-from workers.scenes.inspect import inspect_scene
+from workers.scenes.inspect import inspect_scene, without_pictures
 from workers.stages import ingest
 
 REPORTS = "scenes.json"
@@ -30,14 +30,17 @@ def run(context: Context) -> None:
     source = ingest.source_of(context)
     refs = source.scenes()
     pace = Pace(context.reporter, "scene", len(refs))
-    reports = []
+    found = []
     for ref in refs:
-        found = inspect_scene(source, ref, spec.lifting, label_set(spec.label_set), most_frames=spec.max_frames)
-        for line in (*found.warnings, *((f"scene {ref.id}: {found.error}",) if found.error else ())):
-            context.reporter.note(line)
-        reports.append(found.to_dict())
+        found.append(inspect_scene(source, ref, spec.lifting, label_set(spec.label_set), most_frames=spec.max_frames))
         pace.advance()
+    reports = without_pictures(found)
+    for report in reports:
+        for line in (*report.warnings, *filter(None, [report.error])):
+            context.reporter.note(line)
     with context.scene_part("inspection", WHOLE, context.external) as part:
         if part is not None:
-            part.path(REPORTS).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+            part.path(REPORTS).write_text(
+                json.dumps([report.to_dict() for report in reports], indent=2) + "\n", encoding="utf-8"
+            )
     context.publish("inspection", dataset=ingest.dataset_of(context).name, num_scenes=len(reports))

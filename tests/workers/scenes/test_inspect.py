@@ -16,9 +16,9 @@ from tests.fixtures.s3dis_writer import RELEASE, write_picture, write_room
 from tests.oracles.lifting_oracle import look
 from tests.workers.scenes.captured import HEIGHT, WIDTH, floor_depth, pose_above, write_capture
 from workers.scenes.frames import read_depth_m
-from workers.scenes.inspect import SceneReport, inspect_scene
+from workers.scenes.inspect import SceneReport, inspect_scene, without_pictures
 from workers.scenes.rgbd import RgbdSource
-from workers.scenes.s3dis import NO_PICTURES, S3disSource
+from workers.scenes.s3dis import S3disSource
 from workers.scenes.scene import SceneSource
 from workers.scenes.synthrooms import SynthRoomsSource, make_dataset
 
@@ -123,8 +123,12 @@ def test_an_area_in_coordinates_of_its_own_is_found_room_by_room(tmp_path: Path)
     assert both.visible_share is not None and both.visible_share > 0.2
     assert len(both.doubtful_frames) == 1 and both.doubtful_frames[0].startswith("area_5b/")
     assert alone.visible_share == 0 and "Area_5_office_2" in alone.warnings[0]
-    assert none.skipped == {NO_PICTURES: 1} and none.missing == ("frames",)
+    assert none.skipped == {} and none.missing == ("frames",)
     assert none.visible_share is None and none.depth_coverage is None and none.warnings == ()
+    warned = without_pictures([both, alone, none])
+    assert [one.warnings for one in warned[:2]] == [both.warnings, alone.warnings]
+    assert len(warned[2].warnings) == 1 and "scene Area_5_office_3: no picture" in warned[2].warnings[0]
+    assert without_pictures([none, none]) == [none, none], "3D-only work: no scene is the odd one"
     assert both.classes == ("ceiling", "floor", "wall") and both.missing == () and both.split == "test"
     assert both.depth_coverage == pytest.approx(1 - 25 / 108**2)
 
@@ -165,7 +169,8 @@ def test_a_scene_that_cannot_be_read_is_reported_and_the_walk_goes_on(tmp_path: 
     (root / "test.txt").write_text("b\n")
     a, b, c, d = inspect(root)
     assert a.error is None and d.error is None and d.num_points == 780
-    assert b.error is not None and "points.npz" in b.error and b.split == "test" and b.num_points is None
+    assert b.error is not None and b.error.startswith("scene b: ") and b.error.count("scene b") == 1
+    assert "points.npz" in b.error and b.split == "test" and b.num_points is None
     assert c.error is not None and "'flour'" in c.error
 
 
@@ -177,7 +182,8 @@ def test_a_frame_that_is_damaged_within_becomes_the_scene_s_error(tmp_path: Path
     (path,) = (root / "area_1" / "data" / "rgb").iterdir()
     path.write_bytes(path.read_bytes()[:2000])
     report = inspect_s3dis(root)["Area_1_office_1"]
-    assert report.error is not None and report.error.startswith("scene Area_1_office_1: ") and path.name in report.error
+    assert report.error is not None and path.name in report.error
+    assert report.error.startswith("scene Area_1_office_1: ") and report.error.count("Area_1_office_1: ") == 1
     assert report.num_frames == 1 and report.visible_share is None
 
 
@@ -187,7 +193,7 @@ def test_skipped_frames_and_missing_labels_are_told(tmp_path: Path) -> None:
     (root / "scene_labels.txt").unlink()
     (root / "pose" / "1.txt").write_text("nan " * 16)
     (report,) = inspect(tmp_path / "many")
-    assert report.skipped == {"non-finite pose": 1} and report.num_frames == 3
+    assert report.skipped == {"non-finite pose": 1} and report.invalid_poses == 1 and report.num_frames == 3
     assert report.missing == ("ground truth", "scene labels") and report.classes == ()
 
 

@@ -16,9 +16,9 @@ from storage.labels import S3DIS13, SCANNET20
 from storage.specs.parts import S3disOptions
 from tests.conformance.scene_source import SceneSourceConformance
 from tests.fixtures.s3dis_writer import BOX, RELEASE, object_text, write_picture, write_room
-from workers.scenes.annotations import LEFT_OUT, REPAIRED, label_of, parse_points
+from workers.scenes.annotations import CUT, LEFT_OUT, REPAIRED, label_of, parse_points
 from workers.scenes.frames import read_depth_m
-from workers.scenes.s3dis import NO_PICTURES, S3disSource
+from workers.scenes.s3dis import S3disSource
 from workers.scenes.scene import Scene, SceneSource
 
 HERE, THERE = (-12.5, 30.25, 0.0), (3.0, -7.0, 1.0)
@@ -165,10 +165,10 @@ def test_a_room_of_another_area_or_of_a_longer_name_lends_no_pictures(root: Path
     assert len(source(root).scenes()) == 2  # rooms that only 2D-3D-S has are no scenes
 
 
-def test_a_room_without_pictures_is_a_scene_without_frames_and_says_so(root: Path) -> None:
+def test_a_room_without_pictures_is_a_scene_without_frames(root: Path) -> None:
     write_room(root / RELEASE, 3, "lounge_1", origin=HERE)
     scene = load(root, "Area_3_lounge_1")
-    assert scene.frames == () and scene.skipped == {NO_PICTURES: 1} and len(scene.points_m) > 1000
+    assert scene.frames == () and scene.skipped == scene.notes == {} and len(scene.points_m) > 1000
 
 
 @pytest.mark.parametrize("room", ["office_1", "office_1_1", "office_1_area_1", None, ...])
@@ -248,7 +248,7 @@ def test_the_known_malformed_line_is_repaired_and_counted(root: Path) -> None:
     lines[600] = b" ".join(fields[:3]) + b" " + fields[3] + b"\x10" + fields[4] + b" " + fields[5] + b"\n"
     path.write_bytes(b"".join(lines))
     scene = load(root, "Area_5_hallway_6")
-    assert scene.skipped == {REPAIRED: 1}
+    assert scene.skipped == {} and scene.notes == {f"{REPAIRED} (ceiling_1.txt, line 601)": 1}
     assert np.array_equal(scene.points_m, clean.points_m) and np.array_equal(scene.colours, clean.colours)
 
 
@@ -262,7 +262,7 @@ def test_a_line_that_no_reading_makes_whole_is_left_out_and_counted(root: Path, 
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:700], line + b"\n", *lines[700:]]))
     scene = load(root)
-    assert scene.skipped == {LEFT_OUT: 1}
+    assert scene.skipped == {} and scene.notes == {f"{LEFT_OUT} (floor_1.txt, line 701)": 1}
     assert np.array_equal(scene.points_m, clean.points_m)
 
 
@@ -273,9 +273,9 @@ def test_a_long_file_with_a_bad_line_in_each_block_reads_all_others() -> None:
     for at in (0, 4_095, 4_096, 8_998):
         lines[at] = b"x" + lines[at]
     notes: Counter[str] = Counter()
-    got, got_colours = parse_points(b"".join(lines), notes)
+    got, got_colours = parse_points(b"".join(lines), notes, "wall_1.txt")
     kept = np.setdiff1d(np.arange(9_000), [0, 4_095, 4_096, 8_998])
-    assert notes == {LEFT_OUT: 4}
+    assert notes == {f"{LEFT_OUT} (wall_1.txt, line {at})": 1 for at in (1, 4_096, 4_097, 8_999)}
     assert np.array_equal(got, points[kept].astype(np.float32)) and np.array_equal(got_colours, colours[kept])
 
 
@@ -293,6 +293,18 @@ def test_a_file_cut_within_its_last_line_is_an_error(root: Path) -> None:
         load(root)
 
 
+@pytest.mark.parametrize("lost", [1, 2], ids=["the last line's end", "and a digit of its blue"])
+def test_a_file_cut_at_its_last_number_is_told_by_what_the_others_end_with(root: Path, lost: int) -> None:
+    path = annotations(root) / "floor_1.txt"
+    path.write_bytes(path.read_bytes()[:-1].rstrip(b"0123456789") + b"14\n")
+    assert load(root).notes == {}
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert load(root).notes == {f"{CUT} (floor_1.txt)": 1}
+    for other in annotations(root).iterdir():
+        other.write_bytes(other.read_bytes().rstrip(b"\n"))
+    assert load(root).notes == {}, "a copy of which no file ends with a line's end"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -305,7 +317,7 @@ def test_a_file_cut_within_its_last_line_is_an_error(root: Path) -> None:
 )
 def test_a_file_without_a_point_is_an_error(content: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        parse_points(content, Counter())
+        parse_points(content, Counter(), "a.txt")
 
 
 def test_stairs_and_unknown_classes_are_clutter_and_the_unknown_ones_are_told(root: Path) -> None:
@@ -313,7 +325,7 @@ def test_stairs_and_unknown_classes_are_clutter_and_the_unknown_ones_are_told(ro
         (annotations(root) / f"{name}.txt").write_text("0 0 0 1 2 3\n")
     scene = load(root)
     assert scene.labels is not None and (scene.labels == S3DIS13.index("clutter")).sum() == 2
-    assert scene.skipped == {"object of the unknown class 'lamp', taken for clutter": 1}
+    assert scene.notes == {"object of the unknown class 'lamp', taken for clutter": 1}
 
 
 def test_labels_of_file_names() -> None:

@@ -87,6 +87,26 @@ def test_a_scene_that_lacks_a_file_is_told_before_any_is_read(tmp_path: Path) ->
     assert caught.value.scene == "b" and heard.last_progress == {}
 
 
+def test_scenes_that_cannot_be_read_are_left_out_and_named_where_the_spec_says_so(tmp_path: Path) -> None:
+    """One lacks a file, which shows before it is loaded; one is broken within."""
+    for name in ("a", "b", "c", "d"):
+        write_capture(tmp_path / "caps" / name, 2)
+    whole = ingest(MemoryStore(), tmp_path / "caps")
+    (tmp_path / "caps" / "b" / "depth" / "0.png").unlink()
+    (tmp_path / "caps" / "c" / "pose" / "0.txt").write_text("left of the sofa")
+    store, heard = MemoryStore(), trial.Recorder()
+    spec = Ingest(label_set="scannet20", bad_scenes="leave_out")
+    scenes = trial.run_stage(spec, store, dataset=captures(tmp_path / "caps"), recorder=heard).artifacts["scenes"]
+    assert scenes.scenes == ("a", "d") and set(scenes.attributes["splits"]) == {"a", "d"}
+    assert [part.key for part in scenes.parts] == [part.key for part in whole.parts if part.scene in "ad"]
+    for scene, words in (("b", "b/depth/0.png is missing"), ("c", "c/pose/0.txt")):
+        assert any(f"left out the scene {scene}" in note and words in note for note in heard.notes)
+    for name in ("a", "d"):
+        (tmp_path / "caps" / name / "depth" / "0.png").unlink()
+    with pytest.raises(FrameInvalid, match=r"a/depth/0\.png is missing"):
+        trial.run_stage(spec, MemoryStore(), dataset=captures(tmp_path / "caps"))
+
+
 def test_poses_that_are_none_do_not_reach_extract(tmp_path: Path) -> None:
     root = write_capture(tmp_path / "lounge", 3)
     (root / "pose" / "1.txt").write_text("0 " * 16)
