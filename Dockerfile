@@ -32,7 +32,7 @@ CMD ["vlglab", "serve", "--host", "0.0.0.0", "--no-host"]
 FROM base AS worker
 
 ARG TORCH_INDEX_URL=""
-RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX_URL" pip install -c constraints.txt ".[openseg,postgres,text]"
+RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX_URL" pip install -c constraints.txt ".[openseg-gpu,postgres,text]"
 
 USER vlglab
 WORKDIR /var/lib/vlglab

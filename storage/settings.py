@@ -66,6 +66,10 @@ class Settings(BaseSettings):
         ge=0,
         description="GB of memory (10^9 bytes) that runs of this host may ask for together; 0 takes the machine's.",
     )
+    stages: str = Field(
+        "",
+        description="Stages of which a host takes runs, such as extract,verify; empty: all. Some must take the others.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads a run may use; 0 takes the number of cores.")
     lease_s: float = Field(15.0, gt=0, description="Seconds a run's lease lasts without a heartbeat.")
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between a run's heartbeats.")

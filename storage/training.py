@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
-from storage.artifacts.zarr_reader import ZarrPartReader
+from storage.artifacts.zarr_reader import ZarrPartReader, rows_again
 from storage.errors import NotFound, SpecInvalid, naming_scene
 
 OPEN_SCENES = 32
@@ -143,7 +143,7 @@ class FeaturePoints:
         """Rows of an array, its checksums read once in this process however often it is opened."""
         if not isinstance(part, ZarrPartReader):
             return part.array(name)[rows]
-        for stored in part.stored_as(name):
-            part.mapped(stored, check=f"{part.key}/{stored}" not in self._checked)
-            self._checked.add(f"{part.key}/{stored}")
-        return part.rows(name, rows)
+        of = f"{part.key}/{name}"
+        values = rows_again(part, name, rows) if of in self._checked else part.rows(name, rows)
+        self._checked.add(of)
+        return values

@@ -64,6 +64,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--inputs", choices=("plus_half", "signed", "ones"), default="signed", help="what it saw of colours"
     )
     come.add_argument("--what", choices=("network", "adapter"), help="which of a file that holds both; the network")
+    go.add_argument("--what", choices=("network", "adapter"), help="of what it is; the network")
     go.add_argument("--prefix", choices=("", "module.", "net3d.", "module.net3d."), default="", help="before each name")
 
 
@@ -72,8 +73,8 @@ def _checkpoint(given: argparse.Namespace) -> int:
     from workers.nets.published import export_checkpoint, import_checkpoint
 
     if given.verb == "export":
-        export_checkpoint(given.source, given.target, given.prefix)
-        print(f"wrote {given.target}")
+        remark = export_checkpoint(given.source, given.target, given.prefix, what=given.what or "network")
+        print(f"wrote {given.target}{'. ' if remark else ''}{remark}")
         return 0
     found = import_checkpoint(given.source, given.target, voxel_m=given.voxel_m, inputs=given.inputs, what=given.what)
     print(

@@ -158,15 +158,34 @@ class Context:
         Raises:
             NotFound: there is none; says what each artifact holds.
         """
-        named = self.named(port)
-        shared = [scene for scene in scenes if all(scene_of(one, scene) is not None for one in named.values())]
-        if not shared:
-            held = "; ".join(f"{name!r} holds {_holdings(one)}" for name, one in sorted(named.items()))
+        found = self._held(port, scenes)
+        return self._some(port, [scene for scene, all_have in found.items() if all_have], scenes, splits, "every one")
+
+    def in_some(self, port: str, scenes: Sequence[str], splits: Sequence[Split]) -> list[str]:
+        """Those of some scenes of these splits that at least one artifact behind a port of several has.
+
+        Raises:
+            NotFound: there is none; says what each artifact holds.
+        """
+        return self._some(port, list(self._held(port, scenes)), scenes, splits, "any one")
+
+    def _held(self, port: str, scenes: Sequence[str]) -> dict[str, bool]:
+        """Scene -> whether all artifacts behind a port have it, of those scenes that one has."""
+        named = self.named(port).values()
+        held = {scene: [scene_of(one, scene) is not None for one in named] for scene in scenes}
+        return {scene: all(have) for scene, have in held.items() if any(have)}
+
+    def _some(
+        self, port: str, found: list[str], scenes: Sequence[str], splits: Sequence[Split], where: str
+    ) -> list[str]:
+        """What was found; raises where that is nothing."""
+        if not found:
+            held = "; ".join(f"{name!r} holds {_holdings(one)}" for name, one in sorted(self.named(port).items()))
             raise NotFound(
-                f"none of the {len(scenes)} scenes in the splits {', '.join(splits)} ({_few(scenes)}) is in every one "
-                f"of the {port}: {held}; make them for these splits, or name another split in the field `splits`"
+                f"none of the {len(scenes)} scenes in the splits {', '.join(splits)} ({few(scenes)}) is in {where} of "
+                f"the {port}: {held}; make them for these splits, or name another split in the field `splits`"
             )
-        return shared
+        return found
 
     def open(self, manifest: ArtifactManifest, scene: str = WHOLE) -> PartReader:
         """One scene of an artifact, or its only part.
@@ -346,10 +365,10 @@ def _holdings(manifest: ArtifactManifest) -> str:
     by_split: dict[str, list[str]] = {}
     for scene in manifest.scenes:
         by_split.setdefault(of.get(scene, "no split"), []).append(scene)
-    return ", ".join(f"{split} ({_few(scenes)})" for split, scenes in sorted(by_split.items())) or "no scene"
+    return ", ".join(f"{split} ({few(scenes)})" for split, scenes in sorted(by_split.items())) or "no scene"
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """The first few of some names, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{', '.join(names[:5])}{more}"

@@ -20,11 +20,20 @@ import psutil
 
 from storage import log_format
 from storage.artifacts import choose
-from storage.errors import DatabaseError, InvalidInput, LeaseLost, StoreUnwritable, VlglabError, WrongRevision
+from storage.errors import (
+    DatabaseError,
+    InvalidInput,
+    LeaseLost,
+    StoreUnwritable,
+    UnknownName,
+    VlglabError,
+    WrongRevision,
+)
 from storage.records import claims, hosts, leases, lost_attempts, revision, staging
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.settings import Settings
+from storage.specs.stages import BY_OWNER, STAGES
 from workers.launchers.launcher import Launcher, Started
 from workers.stopping import Stopper
 
@@ -50,6 +59,8 @@ class Host:
     launcher: Launcher
     config: Settings
     gpus: tuple[int, ...] = ()
+    only: frozenset[str] = frozenset()
+    """Stages that it takes; empty where it takes all."""
     running: list[Started] = field(default_factory=list)
     peak_rss_bytes: int = 0
     """Most resident memory that this host and all its runs had at one moment, sampled every tick."""
@@ -70,6 +81,8 @@ class Host:
         host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb)
         log_format.about_process(host_id=host_id)
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
+        if self.only:
+            log.info("host %s takes runs of %s alone", host_id, ", ".join(sorted(self.only)))
         stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
         last_beat = last_sweep = -math.inf
         wrong: WrongRevision | None = None
@@ -121,7 +134,7 @@ class Host:
         """Starts ready runs while there is room: the table says what runs of an earlier host still take of it."""
         while len(self.running) < slots and time.monotonic() >= self._no_claim_until:
             mine = [started.claim.token for started in self.running]
-            claim = claims.claim(self.db, host_id, self.config.lease_s, mine)
+            claim = claims.claim(self.db, host_id, self.config.lease_s, mine, self.only)
             if claim is None:
                 return
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt, extra=_about(claim))
@@ -206,12 +219,25 @@ def find_gpus(setting: str) -> tuple[int, ...]:
         raise InvalidInput(f"got VLGLAB_GPUS={setting!r}, expected indices such as 0,1, or auto, or nothing") from error
 
 
+def find_stages(setting: str) -> frozenset[str]:
+    """The stages that are named, with commas between them.
+
+    Raises:
+        UnknownName: one is no stage that hosts run.
+    """
+    named = frozenset(filter(None, (name.strip() for name in setting.split(","))))
+    known = sorted(set(STAGES) - BY_OWNER)
+    for name in sorted(named - set(known)):
+        raise UnknownName.among("stage in VLGLAB_STAGES", name, known)
+    return named
+
+
 def run_host(config: Settings) -> None:
     """Serves as a host on this machine until SIGTERM or SIGINT."""
     from workers.launchers.processes import ProcessLauncher
 
     db = Database.open(config.resolved_database_url)
-    host = Host(db, ProcessLauncher(config), config, find_gpus(config.gpus))
+    host = Host(db, ProcessLauncher(config), config, find_gpus(config.gpus), find_stages(config.stages))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: host.stopping.set())
     host.serve()

@@ -9,15 +9,14 @@ command left in progress is followed to its end first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
-import typer
 from pydantic import TypeAdapter, ValidationError
 
 from service import schemas
 from service.cli.console import Shell
-from service.cli.scripting import Exit
 from service.cli.watching import follow
 from service.client import Client
 
@@ -28,20 +27,27 @@ _LIVING = ("queued", "running")
 _ENDED_BADLY = ("failed", "cancelled")
 
 
-def completed(at: Shell, requests: Sequence[Request]) -> list[str]:
-    """The ids of experiments that have ended well, one a request; equal requests share one, whatever their names.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An experiment that has ended."""
 
-    Raises:
-        typer.Exit: an experiment failed or was cancelled; its runs say why.
+    id: str
+    well: bool
+    """False where a run failed or was cancelled; its runs say why."""
+
+
+def completed(at: Shell, requests: Sequence[Request]) -> list[Ended]:
+    """Experiments that have ended, one a request; equal requests share one, whatever their names.
+
+    One that does not end well keeps no other from its end: which they are is said on stderr.
     """
     wanted = {asks_for(request): request for request in requests}
     left = in_progress(at.client)
     made = {asks: at.client.submit(request).id for asks, request in wanted.items() if asks not in left}
-    _wait(at, [made[asks] if asks in made else left[asks] for asks in wanted])
-    again = {asks: at.client.submit(request).id for asks, request in wanted.items() if asks not in made}
-    _wait(at, again.values())
-    made |= again
-    return [made[asks_for(request)] for request in requests]
+    ended = {asks: _ended(at, made[asks] if asks in made else left[asks]) for asks in wanted}
+    again = {asks: at.client.submit(wanted[asks]).id for asks in wanted if asks not in made and ended[asks].well}
+    ended |= {asks: _ended(at, experiment) for asks, experiment in again.items()}
+    return [ended[asks_for(request)] for request in requests]
 
 
 def in_progress(client: Client) -> dict[str, str]:
@@ -104,17 +110,13 @@ def asks_for(request: Request) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def _wait(at: Shell, experiments: Iterable[str]) -> None:
-    """Follows experiments, one after the other, until all have ended; stops at one that did not end well.
-
-    Raises:
-        typer.Exit: an experiment failed or was cancelled; its runs say why.
-    """
-    for experiment in experiments:
-        runs = follow(partial(_runs, at.client, experiment), at.err)
-        if any(run.state in _ENDED_BADLY for run in runs):
-            at.err.print(f"the experiment {experiment} did not end well: vlglab experiments show {experiment}")
-            raise typer.Exit(Exit.FAILED)
+def _ended(at: Shell, experiment: str) -> Ended:
+    """Follows an experiment to its end."""
+    runs = follow(partial(_runs, at.client, experiment), at.err)
+    well = not any(run.state in _ENDED_BADLY for run in runs)
+    if not well:
+        at.err.print(f"the experiment {experiment} did not end well: vlglab experiments show {experiment}")
+    return Ended(experiment, well)
 
 
 def _runs(client: Client, experiment: str) -> Sequence[schemas.Run]:

@@ -19,8 +19,8 @@ from service import schemas
 from service.cli import completion, published
 from service.cli.console import Shell, assignments, plain_table, shell
 from service.cli.scores import per_cent
-from service.cli.scripting import Json, show_json
-from service.cli.table_experiments import completed, moved
+from service.cli.scripting import Exit, Json, show_json
+from service.cli.table_experiments import Ended, completed, moved
 from service.cli.table_rows import OURS, ROWS, Ask, Wanted, requests
 from service.client import Client
 from storage.errors import NotFound, SpecInvalid, UnknownName
@@ -48,6 +48,10 @@ class Result:
     macc: tuple[float | None, ...]
     without_clutter: tuple[float | None, ...]
     """mIoU without the class "clutter" or "otherfurniture", which the method cannot align with text (section 4.6)."""
+    num_points: tuple[int, ...]
+    """Points with ground truth that were scored."""
+    failed: tuple[str, ...]
+    """Experiments that failed or were cancelled: their seeds have no score."""
 
 
 Row = tuple[Ask, Result]
@@ -78,6 +82,7 @@ def tables(
     """Prints one of the paper's tables: our rows on a dataset, beside the paper's on its own.
 
     What is missing or was made otherwise is computed; the column "without clutter" is the mIoU over the other classes.
+    An experiment that fails leaves its row without that seed's score, and the command with status 1.
     """
     if (number == 4) != (target is not None):
         raise SpecInvalid("table 4 trains on --dataset and tests on --target; the other tables take no --target")
@@ -91,18 +96,35 @@ def tables(
         theirs = [asdict(row) for row in _PUBLISHED.get(number, ())]
         document = {**about, "overrides": wanted.fields, "published": theirs, "rows": [_flat(row) for row in rows]}
         show_json(document)
+        _judge(at, number, rows)
         return
     on = dataset if target is None else f"{dataset} and {target}"
     at.out.print(f"Table {number} on {on}; {_how(wanted)}. The paper's figures are those on its own data.")
     at.out.print(_printed(number, rows))
+    _judge(at, number, rows)
+
+
+def _judge(at: Shell, number: int, rows: Sequence[Row]) -> None:
+    """Says on stderr what keeps rows from being compared: scores on other points, experiments without an end.
+
+    Raises:
+        typer.Exit: an experiment failed or was cancelled.
+    """
+    scored = {ask.label: max(result.num_points) for ask, result in rows if result.num_points}
+    if number != 4 and len(set(scored.values())) > 1:
+        each = ", ".join(f"{label}: {points:,}" for label, points in scored.items())
+        at.err.print(f"these rows are not scored on the same points, so they do not compare: {each}", markup=False)
+    if failed := [experiment for _, result in rows for experiment in result.failed]:
+        at.err.print(f"without a score: {', '.join(failed)}; see `vlglab experiments show`, then ask again")
+        raise typer.Exit(Exit.FAILED)
 
 
 def compared(at: Shell, number: int, dataset: str, wanted: Wanted) -> list[Row]:
     """Tables 1, 2, 3 and 5: the rows of a table, each trained and tested on one dataset."""
     asked = requests(ROWS[number], at.client.dataset(dataset), wanted)
-    ids = iter(completed(at, [request for row in asked for request in row]))
+    ended = iter(completed(at, [request for row in asked for request in row]))
     return [
-        (ask, _result(at.client, ask, [next(ids) for _ in row])) for ask, row in zip(ROWS[number], asked, strict=True)
+        (ask, _result(at.client, ask, [next(ended) for _ in row])) for ask, row in zip(ROWS[number], asked, strict=True)
     ]
 
 
@@ -126,12 +148,18 @@ def generalised(at: Shell, between: tuple[str, str], wanted: Wanted) -> list[Row
     there, back = made[: len(wanted.seeds)], made[len(wanted.seeds) :]
     ways = ((_across(first, second), there, back), (_across(second, first), back, there))
     again = [
-        moved(at.client, f"{ask.label} {seed}", trained[place], native[place])
+        moved(at.client, f"{ask.label} {seed}", one.id, other.id)
         for ask, trained, native in ways
-        for place, seed in enumerate(wanted.seeds)
+        for seed, one, other in zip(wanted.seeds, trained, native, strict=True)
+        if one.well and other.well
     ]
-    ids = iter(completed(at, again))
-    return [(ask, _result(at.client, ask, [next(ids) for _ in wanted.seeds])) for ask, _, _ in ways]
+    ended = iter(completed(at, again))
+    rows = []
+    for ask, trained, native in ways:
+        pairs = list(zip(trained, native, strict=True))
+        moves = [next(ended) for one, other in pairs if one.well and other.well]
+        rows.append((ask, _result(at.client, ask, [*moves, *(one for pair in pairs for one in pair if not one.well)])))
+    return rows
 
 
 def _across(source: schemas.Dataset, goal: schemas.Dataset) -> Ask:
@@ -140,13 +168,14 @@ def _across(source: schemas.Dataset, goal: schemas.Dataset) -> Ask:
     return replace(OURS, label=f"{source.name} -> {goal.name}", prediction="moved", paper=miou, paper_macc=macc)
 
 
-def _result(client: Client, ask: Ask, experiments: Sequence[str]) -> Result:
-    """What a row's experiments scored on all points, as section 4.1 does.
+def _result(client: Client, ask: Ask, ended: Sequence[Ended]) -> Result:
+    """What a row's experiments scored on all points, as section 4.1 does; those that did not end well scored nothing.
 
     Raises:
         NotFound: an experiment has no such score.
     """
     found = []
+    experiments = tuple(one.id for one in ended if one.well)
     for experiment in experiments:
         scored = [
             row
@@ -157,11 +186,13 @@ def _result(client: Client, ask: Ask, experiments: Sequence[str]) -> Result:
             raise NotFound(f"the experiment {experiment} has no score of {ask.prediction!r} on all points")
         found.append(scored[0])
     return Result(
-        tuple(experiments),
+        experiments,
         tuple(row.run_id for row in found),
         tuple(row.miou for row in found),
         tuple(row.macc for row in found),
         tuple(_without_clutter(row) for row in found),
+        tuple(row.num_points for row in found),
+        tuple(one.id for one in ended if not one.well),
     )
 
 
@@ -194,7 +225,8 @@ def _printed(number: int, rows: Sequence[Row]) -> Table:
     for ask, result in rows:
         label = (ask.label,) if theirs is None else (ask.label, ask.effort, ask.supervision)
         ours = [_spread(values) for values in (result.miou, result.macc, result.without_clutter)]
-        lines.append((*label, *_paper(number, ask), *ours, ", ".join(result.runs)))
+        runs = [*result.runs, *(f"{experiment} failed" for experiment in result.failed)]
+        lines.append((*label, *_paper(number, ask), *ours, ", ".join(runs)))
     if theirs is None:
         return plain_table(("row", *columns), lines)
     blank = ("",) * len(_OUR_COLUMNS)

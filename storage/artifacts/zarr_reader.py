@@ -13,7 +13,7 @@ from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import RECOMPUTE, PartManifest
 from storage.artifacts.mapped import MappedArray, read_whole
 from storage.artifacts.part_files import FILES, read_manifest
-from storage.artifacts.store import Array, Attributes, Rows
+from storage.artifacts.store import Array, Attributes, PartReader, Rows
 from storage.errors import NotFound, StoreCorrupt
 
 
@@ -166,6 +166,20 @@ class ZarrPartReader:
         scene = self.scene or "none"
         message = f"{file} of the part {self.key} (scene {scene}) cannot be used: {fault}; {RECOMPUTE}"
         return StoreCorrupt(message, scene=self.scene or None)
+
+
+def rows_again(part: PartReader, name: str, rows: Rows) -> Array:
+    """As `PartReader.rows`, of an array whose checksums this process has read before: only what is asked for is read.
+
+    Args:
+        part: any store's; one that does not lie on a local disk reads as ever.
+        name: the array's name.
+        rows: a slice, or an array of row numbers.
+    """
+    if isinstance(part, ZarrPartReader):
+        for stored in part.stored_as(name):
+            part.mapped(stored, check=False)
+    return part.rows(name, rows)
 
 
 def open_part(path: Path) -> ZarrPartReader | None:

@@ -251,6 +251,7 @@ class Predict(StageSpec):
 class Evaluate(StageSpec):
     """Scores named predictions against the ground truth (section 4.1)."""
 
+    algorithm: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, Port]] = {
         "scenes": Port("scenes"),
         "ground_truth": Port("ground_truth"),

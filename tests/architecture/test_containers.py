@@ -201,7 +201,7 @@ def _builds(files: Files) -> list[str]:
         found += [f"{name}: the image takes no {arg}" for arg in build.get("args", {}) if arg not in stage.args]
         installed = {e for run in stage.runs for text in re.findall(r'"\.\[([^]]*)]"', run) for e in text.split(",")}
         found += [f"{name}: {extra} is no extra" for extra in sorted(installed - files.extras)]
-        wanted = {"postgres"} | ({"openseg", "text"} if name == "host" else set())
+        wanted = {"postgres"} | ({"openseg-gpu", "text"} if name == "host" else set())
         found += [f"{name}: the extra {extra} is not installed" for extra in sorted(wanted - installed)]
         if any("+cpu" in run for run in stage.runs) or not any("-c constraints.txt" in run for run in stage.runs):
             found.append(f"{name}: torch is not the one that constraints.txt pins")
@@ -335,7 +335,7 @@ def rewritten(old: str, new: str) -> Callable[[Files], Files]:
         (rewritten("COPY storage storage", "COPY stores stores"), "stores is copied and does not exist"),
         (rewritten("COPY migrations migrations\n", ""), "migrations is not copied"),
         (rewritten("WORKDIR /var/lib/vlglab", "WORKDIR /srv"), "WORKDIR"),
-        (rewritten("openseg,postgres,text", "postgres"), "the extra openseg is not installed"),
+        (rewritten("openseg-gpu,postgres,text", "postgres"), "the extra openseg-gpu is not installed"),
         (changed("services.host.build.target", "gpu"), "no image gpu"),
         (changed("services.host.deploy", None), "no GPU is reserved"),
         (changed("services.host.healthcheck", None), "host: no health check"),

@@ -49,6 +49,10 @@ class Lab:
         self.asked: list[dict[str, Any]] = []
         self.ends: dict[str, str] = {}
         """Recipe -> how its experiments end, where that is not well."""
+        self.ends_of: dict[tuple[str, int], str] = {}
+        """Dataset and seed -> the same."""
+        self.points: dict[str, int] = {}
+        """Recipe -> points that its evaluations scored, where that is another number than for the others."""
         self.gone_after: int | None = None
         """Submissions after which nothing answers any more, as when the command is killed there."""
 
@@ -119,6 +123,7 @@ class Lab:
         shown = json.loads(json.dumps(experiment))
         if experiment["state"] in LIVING:
             end = self.ends.get(experiment["recipe"], "succeeded")
+            end = self.ends_of.get((experiment["dataset"], experiment["request"].get("seed")), end)
             experiment["state"] = end
             for run in experiment["runs"]:
                 run["state"] = end
@@ -129,5 +134,6 @@ class Lab:
         name = {"supervised": "supervised", "": "moved"}.get(recipe, "ours")
         classes = [{"name": n, "iou": v, "accuracy": v, "num_points": 9} for n, v in CLASSES.items()]
         row = {**examples.EVALUATION, "run_id": f"{experiment['id']}-evaluate", "prediction": name, "classes": classes}
+        row["num_points"] = self.points.get(recipe, row["num_points"])
         subsets = (("all", 0.0), ("covered", 0.1))
         return [{**row, "subset": subset, "miou": experiment["score"] - less} for subset, less in subsets]

@@ -131,12 +131,15 @@ def test_what_is_in_progress_for_others_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
-def test_an_experiment_that_ends_badly_ends_the_command_and_is_asked_for_anew_by_the_next(end: str) -> None:
+def test_an_experiment_that_ends_badly_leaves_its_row_without_a_score_and_is_asked_for_anew_by_the_next(
+    end: str,
+) -> None:
     lab = Lab(SCORES)
     lab.ends = {"ablation-b": end}
     status, out = lab.run("3", "--dataset", "offices")
     assert status == 1 and f"vlglab experiments show e{1:019}" in out
-    assert "mIoU" not in out
+    assert row_of(out, "(a)")[1:3] == ["37.7", "20.0"], "the other rows are printed"
+    assert row_of(out, "(b) ESGS")[1:] == ["38.2", "-", "-", "-", f"e{1:019} failed"]
     lab.ends = {}
     assert lab.run("3", "--dataset", "offices")[0] == 0
     again = [e["state"] for e in lab.experiments.values() if e["recipe"] == "ablation-b"]
@@ -150,6 +153,26 @@ def test_one_left_in_progress_that_ends_badly_ends_the_command() -> None:
     lab.gone_after, lab.ends = None, {"ablation-a": "failed"}
     status, out = lab.run("3", "--dataset", "offices")
     assert status == 1 and f"vlglab experiments show e{0:019}" in out
+    assert row_of(out, "(a)")[2] == "-" and row_of(out, "(c) filtering")[2] == "30.0"
+
+
+def test_a_training_of_table_4_that_ends_badly_leaves_both_ways_without_that_seed() -> None:
+    lab = Lab(SCORES)
+    lab.ends_of = {("homes", 1): "failed"}
+    status, out = lab.run("4", "--dataset", "offices", "--target", "homes", "--seeds", "2")
+    assert status == 1
+    failed = next(e["id"] for e in lab.experiments.values() if e["dataset"] == "homes" and e["state"] == "failed")
+    for label in TABLE_4:
+        assert row_of(out, label)[3] == "12.0" and row_of(out, label)[-1].endswith(f"{failed} failed")
+    assert sum("runs" in body for body in lab.asked) == 2, "seed 0 alone is moved, both ways"
+
+
+def test_rows_that_are_not_scored_on_the_same_points_are_told() -> None:
+    lab = Lab(SCORES)
+    assert "not scored on the same points" not in lab.run("3", "--dataset", "offices")[1]
+    lab.points = {"ablation-c": 7}
+    status, out = lab.run("3", "--dataset", "offices")
+    assert status == 0 and "not scored on the same points" in out and "(c) filtering: 7" in out
 
 
 def test_table_5_changes_one_field_a_row_and_shares_the_row_of_the_paper_s_own_choice() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage.errors import InvalidInput, WrongRevision
+from storage.errors import InvalidInput, UnknownName, WrongRevision
 from storage.records import claims, datasets, events, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -27,7 +27,7 @@ from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures import waiting
 from tests.fixtures.moving_runs import make_ready
-from workers.host import Host, find_gpus
+from workers.host import Host, find_gpus, find_stages
 
 wait_until = partial(waiting.wait_until, within_s=20)
 
@@ -322,6 +322,13 @@ def test_a_run_whose_process_has_the_code_of_another_revision_loses_no_attempt(d
     with db.read() as session:
         states = session.execute(text("SELECT state FROM attempts")).scalars().all()
     assert states == ["released"], "only lost attempts count towards a run's last one"
+
+
+def test_the_stages_that_a_host_takes_can_be_named() -> None:
+    assert find_stages("") == frozenset() and find_stages(" extract ,verify") == {"extract", "verify"}
+    for wrong in ("extrakt", "external"):
+        with pytest.raises(UnknownName, match="VLGLAB_STAGES.*extract"):
+            find_stages(wrong)
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:

@@ -16,23 +16,26 @@ from workers.encoders import clip_text, file_table, openseg_model, sentence_text
 from workers.encoders import encoder as contracts
 
 
-def image_encoder(encoder: Encoder, folder: Path, threads: int | None = None) -> contracts.ImageEncoder:
+def image_encoder(
+    encoder: Encoder, folder: Path, threads: int | None = None, device: str = "cpu"
+) -> contracts.ImageEncoder:
     """The image encoder that `encoder` names.
 
     Args:
         encoder: the spec.
         folder: the folder of weights.
         threads: CPU threads it may use; None leaves its library's own choice.
+        device: what the run was given: `cpu`, or a GPU such as `cuda:0`.
 
     Raises:
-        ExtraMissing: its library is not installed.
+        ExtraMissing: its library is not installed, or sees no GPU where the run was given one.
         NotFound: its weights are missing.
         StoreCorrupt: its weights are damaged, or are not the frozen ones.
     """
     if encoder.name == "openseg":
         from workers.encoders.openseg import OpenSegEncoder
 
-        return OpenSegEncoder(_path(encoder, folder), encoder.output, threads)
+        return OpenSegEncoder(_path(encoder, folder), encoder.output, threads, device)
     from workers.encoders.mini import MiniEncoder
 
     return MiniEncoder(threads)

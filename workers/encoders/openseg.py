@@ -51,16 +51,19 @@ class OpenSegEncoder:
         output: 'region_pooled' averages each pixel's embedding over the regions that the model finds (the authors'
             choice); 'per_pixel' takes it as it is.
         threads: CPU threads an operation may use; None leaves TensorFlow's own choice.
+        device: what the run was given; where that is a GPU, TensorFlow must see one.
 
     Raises:
-        ExtraMissing: TensorFlow is not installed.
+        ExtraMissing: TensorFlow is not installed, or the run was given a GPU and it sees none.
         NotFound: no SavedModel lies at `path`.
         SpecInvalid: the model is another: its signature is not OpenSeg's.
         StoreCorrupt: the model cannot be loaded: a truncated, damaged or missing file.
     """
 
-    def __init__(self, path: Path, output: Output = "region_pooled", threads: int | None = None) -> None:
-        self._model = load_model(path, threads)
+    def __init__(
+        self, path: Path, output: Output = "region_pooled", threads: int | None = None, device: str = "cpu"
+    ) -> None:
+        self._model = load_model(path, threads, device)
         self._output = output
         self._tf = import_tensorflow()
         self._picked = _picking(self._tf, self._model, output)

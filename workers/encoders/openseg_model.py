@@ -87,22 +87,23 @@ def check_folder(path: Path) -> None:
         raise NotFound(f"the folder {path} holds no SavedModel; {wanted}{hint}")
 
 
-def load_model(path: Path, threads: int | None = None) -> OpenSegModel:
+def load_model(path: Path, threads: int | None = None, device: str = "cpu") -> OpenSegModel:
     """The model at `path`, its signature checked.
 
     Args:
         path: the folder of the SavedModel.
         threads: CPU threads an operation may use; None leaves TensorFlow's own choice.
+        device: what the run was given, as torch names it; where that is a GPU, TensorFlow must see one.
 
     Raises:
-        ExtraMissing: TensorFlow is not installed.
+        ExtraMissing: TensorFlow is not installed, or the run was given a GPU and it sees none.
         NotFound: there is no SavedModel.
         SpecInvalid: it is not OpenSeg's: another signature.
         StoreCorrupt: it cannot be loaded: a truncated, damaged or missing file.
     """
     check_folder(path)
     tf = import_tensorflow()
-    _prepare(tf, threads)
+    prepare(tf, threads, device)
     try:
         model = tf.saved_model.load(os.fspath(path), tags=[_TAG])
     except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
@@ -141,13 +142,24 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:300]
 
 
-def _prepare(tf: ModuleType, threads: int | None) -> None:
+def prepare(tf: ModuleType, threads: int | None, device: str) -> None:
     """Lets GPU memory grow, so that TensorFlow does not take all of it, and bounds the threads.
 
     Both can be set only before TensorFlow's first operation; where that has passed, they stay as they are.
+
+    Raises:
+        ExtraMissing: the run was given a GPU and TensorFlow sees none; it would take days on the CPU without a word.
     """
+    gpus = tf.config.list_physical_devices("GPU")
+    if device != "cpu" and not gpus:
+        raise ExtraMissing(
+            f"the run was given the GPU {device}, and TensorFlow {tf.__version__} sees none; install the CUDA libraries"
+            " that it asks for (`pip install 'tensorflow[and-cuda]'`; where torch asks for others, in an environment of"
+            " its own, for a host that runs `extract` alone: VLGLAB_STAGES), or give that host no GPU (VLGLAB_GPUS=) to"
+            " embed on the CPU"
+        )
     try:
-        for gpu in tf.config.list_physical_devices("GPU"):
+        for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
         if threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
+
+
+def loader_threads(device: torch.device, threads: int) -> int:
+    """Threads that make what a training on a device needs, of those that its run may use; 0: none but the step's own.
+
+    On a CPU the step takes every core already, and a thread beside it only holds it up.
+    """
+    return 0 if device.type == "cpu" else threads
 
 
 def ahead(makes: Sequence[Callable[[], T]], count: int, threads: int = 1) -> Iterator[T]:

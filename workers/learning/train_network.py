@@ -17,7 +17,7 @@ from storage.artifacts.store import WHOLE, PartReader
 from storage.errors import TrainingFailed
 from storage.specs.parts import Augment, Network, Training
 from workers.context import Context
-from workers.learning.ahead import ahead
+from workers.learning.ahead import ahead, loader_threads
 from workers.learning.fit import Job, check_finite, fit
 from workers.learning.kept import Kept
 from workers.learning.precision import compute_dtype
@@ -89,8 +89,7 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     batch_size = min(training.optimiser.batch_size, order_length)
 
     kept = Kept()
-    # on a CPU the step takes every core already, and a thread beside it only holds it up
-    loaders = 0 if device.type == "cpu" else context.machine.threads
+    loaders = loader_threads(device, context.machine.threads)
     lower = compute_dtype(training.precision, device) == torch.bfloat16
 
     def batches(epoch: int, first: int) -> Iterator[object]:

@@ -11,7 +11,7 @@ network are not ours either: see `InputFeatures`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -170,8 +170,10 @@ def import_checkpoint(
     return found
 
 
-def export_checkpoint(source: Path, target: Path, prefix: str, *, what: What = "network") -> None:
+def export_checkpoint(source: Path, target: Path, prefix: str, *, what: What = "network") -> str:
     """Writes one of our checkpoints as the published trainers do: a state dict of torch, in MinkowskiEngine's order.
+
+    Returns what whoever loads it there must know: how it differs from what their trainers write; empty for nothing.
 
     A network lies under `state_dict`; a head's bias that the import added is left out. An adapter lies under
     `model_state_dict`.
@@ -196,11 +198,24 @@ def export_checkpoint(source: Path, target: Path, prefix: str, *, what: What = "
             raise InvalidInput("got an adapter that is not an MLP, expected one: no other kind was ever published")
         out = {prefix + published: tensors[ours] for published, ours in ADAPTER_NAMES.items()}
         torch.save({"model_state_dict": out}, target)
-        return
+        return ""
     if not about.get("head_bias", True) and not bool(tensors[HEAD_BIAS].any()):
         del tensors[HEAD_BIAS]
     order = expected_tensors(*recognise(tensors))
     torch.save({"state_dict": {prefix + name: tensors[name] for name in order if name in tensors}}, target)
+    return " ".join(_departures(tensors, about.get("inputs", "plus_half")))
+
+
+def _departures(tensors: Mapping[str, Tensor], inputs: InputFeatures) -> Iterator[str]:
+    """How an exported network differs from those that the published trainers write."""
+    if HEAD_BIAS in tensors:
+        yield (
+            f"It has {HEAD_BIAS}, a bias of the head that their MinkUNet has not: build theirs with bias=True there or "
+            "load it with strict=False and add the bias to what comes out."
+        )
+    if inputs != "signed":
+        fed = {"plus_half": "c + 0.5", "ones": "1"}[inputs]
+        yield f"It was fed {fed} for colours c of 0..1, where 3DSS-VLG's trainer feeds 2c - 1."
 
 
 def as_inputs(colours: Tensor, inputs: InputFeatures) -> Tensor:

@@ -6,8 +6,8 @@ benchmark does not have count as clutter, as it scores them: stairs, and any oth
 
 The release has a few lines that a stray byte spoils (reported: Area_5 hallway_6 and office_19, each in ceiling_1, and
 Area_3 hallway_2). One that stands where a space was ("185\\x10187") is repaired, so that the room keeps the points
-everybody scores; a line that no reading makes whole ("-9.1\\x100") is left out. Both are told, with file and line. A file cut within its last number reads as whole: one whose last line does not
-end, where other files of the room do, is told too.
+everybody scores; a line that no reading makes whole ("-9.1\\x100") is left out. Both are told, with file and line. A
+file cut within its last number reads as whole: one whose last line does not end, where others of the room do, is told.
 Knows one folder; knows no picture, no split and no store.
 """
 

@@ -32,6 +32,7 @@ LEAST_AGREEING = 0.05
 MOST_POINTS = 100_000
 """So many points of a scene are looked at, evenly spread."""
 _NAMED = 3
+NO_PICTURE = "no picture, where others have some: it gets no embeddings, and the method does not learn from it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,7 @@ def without_pictures(reports: Sequence[SceneReport]) -> Sequence[SceneReport]:
     return [
         dataclasses.replace(
             report,
-            warnings=(
-                *report.warnings,
-                f"scene {report.scene}: no picture, where others have some: it gets no embeddings, so that training and "
-                "2D rows go without it",
-            ),
+            warnings=(*report.warnings, f"scene {report.scene}: {NO_PICTURE}"),
         )
         if report.num_frames == 0
         else report

@@ -1,7 +1,9 @@
 """Evaluate: named predictions against the ground truth, on covered points and on all. Source: section 4.1.
 
 Covered points are those that some view covers, the same for every prediction. On all points, a prediction that leaves
-uncovered points without a class (the 2D rows) takes the class of the nearest covered one.
+uncovered points without a class (the 2D rows) takes the class of the nearest covered one. Every prediction is scored on
+the same scenes, those that any of them has: in a scene that one lacks, such as a 2D row's without pictures, its points
+have no class, which counts against it. So a score of the 3D network does not depend on what it is compared with.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from storage.labels import IGNORE, label_set
 from storage.specs.parts import Split
 from storage.specs.stages import Evaluate
 from workers import scoring
-from workers.context import Context, Pace, check_order
+from workers.context import Context, Pace, check_order, few
 
 SUBSETS = ("covered", "all")
 NO_TRUTH = "no ground truth: these scenes have no per-point labels, so nothing can be scored"
@@ -33,7 +35,7 @@ def run(context: Context) -> None:
 
     Raises:
         SpecInvalid: the dataset has no scene in these splits.
-        NotFound: no scene with ground truth in these splits is in every prediction.
+        NotFound: no scene with ground truth in these splits is in any prediction.
     """
     spec = context.spec
     assert isinstance(spec, Evaluate)
@@ -60,19 +62,23 @@ def run(context: Context) -> None:
 
 
 def _scored_scenes(context: Context, splits: Sequence[Split]) -> list[str]:
-    """The scenes with ground truth that every prediction has, so that all are scored on the same points.
+    """The scenes with ground truth that some prediction has; empty only where no scene of these splits has any.
 
-    The others are named in a note. Empty only where no scene of these splits has ground truth.
+    Those that none has, and those that one lacks, are told in notes.
     """
     context.chosen_scenes("scenes", splits)
     scenes = context.scenes("ground_truth", splits)
-    scored = context.in_every("predictions", scenes, splits) if scenes else []
+    scored = context.in_some("predictions", scenes, splits) if scenes else []
     if len(scored) < len(scenes):
         left = [scene for scene in scenes if scene not in set(scored)]
-        context.reporter.note(
-            f"left out {len(left)} scenes that not every prediction has, such as those without pictures: "
-            f"{', '.join(left[:10])}"
-        )
+        context.reporter.note(f"left out {len(left)} scenes that no prediction has: {few(left)}")
+    for name, manifest in sorted(context.named("predictions").items()):
+        lacks = [scene for scene in scored if scene_of(manifest, scene) is None]
+        if lacks:
+            context.reporter.note(
+                f"{name} lacks {len(lacks)} of the {len(scored)} scenes, whose points count as without a class there: "
+                f"{few(lacks)}"
+            )
     return scored
 
 
@@ -85,9 +91,11 @@ def _score(context: Context, scene: str, total: Confusions) -> None:
     if "coverage" in context.inputs and scene_of(context.artifact("coverage"), scene) is not None:
         covered[context.open_for("coverage", scene, points_part).array("point_index")] = True
     for name, manifest in context.named("predictions").items():
-        part = context.open(manifest, scene)
-        check_order(part, points_part)
-        labels = _complete(points, part, covered)
+        labels = np.full(len(truth), IGNORE, np.int16)
+        if scene_of(manifest, scene) is not None:
+            part = context.open(manifest, scene)
+            check_order(part, points_part)
+            labels = _complete(points, part, covered)
         classes = total[name, "all"].shape[0]
         if (name, "covered") in total:
             total[name, "covered"] += scoring.confusion(truth[covered], labels[covered], classes)

@@ -43,7 +43,9 @@ def run(context: Context) -> None:
         FrameInvalid: an image that is not the one that was ingested, or cannot be read.
     """
     spec = _spec(context)
-    encoder = choose.image_encoder(spec.encoder, context.machine.weights, context.machine.threads)
+    encoder = choose.image_encoder(
+        spec.encoder, context.machine.weights, context.machine.threads, context.machine.device
+    )
     scenes = _with_pictures(context, context.scenes("scenes", spec.splits))
     pace = Pace(context.reporter, "scene", len(scenes))
     covered = {scene: _lifted(context, encoder, scene, pace) for scene in scenes}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -15,6 +17,7 @@ from storage.errors import PointOrderMismatch, TrainingFailed
 from storage.labels import IGNORE
 from storage.specs.stages import Specialize
 from workers.context import Context
+from workers.learning.ahead import ahead, loader_threads
 from workers.learning.fit import Job, fit
 from workers.learning.kept import Kept
 from workers.learning.losses import text_cross_entropy
@@ -59,9 +62,14 @@ def _train(context: Context, scenes: list[str], dimension: int) -> nn.Module:
 
     def batches(epoch: int, first: int) -> Iterator[object]:
         order = context.rng("order", epoch).permutation(len(scenes))
-        for start in range(first * batch_size, len(scenes) - batch_size + 1, batch_size):
-            chosen = tuple(scenes[i] for i in order[start : start + batch_size])
-            drawn = [_draw(context, scene, epoch, kept) for scene in chosen]
+        used = [scenes[i] for i in order[: len(scenes) - len(scenes) % batch_size]]
+        draws = ahead(
+            [partial(_draw, context, scene, epoch, kept) for scene in used[first * batch_size :]],
+            batch_size,
+            loader_threads(device, context.machine.threads),
+        )
+        for start in range(first * batch_size, len(used), batch_size):
+            chosen, drawn = tuple(used[start : start + batch_size]), list(islice(draws, batch_size))
             yield (
                 torch.from_numpy(np.concatenate([e for e, _ in drawn])).to(device),
                 torch.from_numpy(np.concatenate([y for _, y in drawn])).to(device),
@@ -100,7 +108,7 @@ def _draw(
         raise TrainingFailed(f"scene {scene} has not one labelled point", scene=scene)
     count = min(_spec(context).points_per_scene, len(labelled))
     chosen = np.sort(context.rng("points", epoch, scene).choice(labelled, count, replace=False))
-    return kept.array(lifted, "embeddings")[chosen], labels[chosen]
+    return kept.rows(lifted, "embeddings", chosen), labels[chosen]
 
 
 def _spec(context: Context) -> Specialize:

@@ -24,6 +24,15 @@ def test_the_oldest_ready_run_comes_first_unless_another_has_priority(
     assert [claim and claim.run_id for claim in order] == [urgent.id, first.id, second.id, None]
 
 
+def test_a_host_that_takes_some_stages_leaves_the_others(db: Database, host: str, ready_run: NewRun) -> None:
+    ready_run(priority=5)
+    labels = ready_run(LABELS)
+    claim = claims.claim(db, host, 60.0, only=("embed_labels", "extract"))
+    assert claim is not None and claim.run_id == labels.id
+    assert claims.claim(db, host, 60.0, only=("embed_labels", "extract")) is None
+    assert claims.claim(db, host, 60.0) is not None
+
+
 def test_a_claim_opens_an_attempt_under_a_token_of_its_own(db: Database, host: str, ready_run: NewRun) -> None:
     run = ready_run()
     claim = claims.claim(db, host, 60.0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from storage.errors import ExtraMissing, NotFound, SpecInvalid, StoreCorrupt
 from tests.fixtures import openseg_model as fixture
-from workers.encoders.openseg_model import load_model, weights_digest
+from workers.encoders.openseg_model import load_model, prepare, weights_digest
 
 
 @pytest.fixture
@@ -220,3 +221,47 @@ def test_weights_that_were_changed_on_disk_are_found(whole: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(StoreCorrupt, match="cannot be loaded"):
         load_model(whole)
+
+
+class FakeTensorFlow:
+    """As much of TensorFlow as is asked about the machine."""
+
+    __version__ = "2.21.0"
+
+    def __init__(self, gpus: int, *, started: bool = False) -> None:
+        self.grown: list[str] = []
+        self.threads = 0
+
+        def grow(gpu: str, grows: bool) -> None:
+            if started:
+                raise RuntimeError("Physical devices cannot be modified after being initialized")
+            if grows:
+                self.grown.append(gpu)
+
+        def set_threads(threads: int) -> None:
+            self.threads = threads
+
+        self.config = SimpleNamespace(
+            list_physical_devices=lambda kind: [f"{kind}:{n}" for n in range(gpus)],
+            experimental=SimpleNamespace(set_memory_growth=grow),
+            threading=SimpleNamespace(
+                get_intra_op_parallelism_threads=lambda: self.threads, set_intra_op_parallelism_threads=set_threads
+            ),
+        )
+
+
+def test_memory_of_every_gpu_grows_and_threads_are_bounded() -> None:
+    tf = FakeTensorFlow(gpus=2)
+    prepare(tf, 3, "cuda:0")
+    assert tf.grown == ["GPU:0", "GPU:1"] and tf.threads == 3
+
+
+def test_a_run_that_was_given_a_gpu_does_not_embed_on_the_cpu_without_a_word() -> None:
+    with pytest.raises(ExtraMissing, match=r"GPU cuda:0, and TensorFlow 2\.21\.0 sees none.*VLGLAB_STAGES"):
+        prepare(FakeTensorFlow(gpus=0), 1, "cuda:0")
+    prepare(FakeTensorFlow(gpus=0), 1, "cpu")
+
+
+def test_a_tensorflow_that_has_started_is_taken_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    prepare(FakeTensorFlow(gpus=1, started=True), 1, "cuda:0")
+    assert "stay as they were" in caplog.text

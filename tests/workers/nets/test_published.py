@@ -84,7 +84,10 @@ def test_a_network_of_ours_goes_out_and_comes_back_the_same(tmp_path: Path) -> N
     net = MinkUNet(3, D, "MinkUNet14A").eval()
     about = {"what": "network", "network": Network(arch="MinkUNet14A").model_dump(), "dimension": D, "voxel_m": 0.02}
     checkpoints.save(tmp_path / "ours", net.state_dict(), **about)
-    export_checkpoint(tmp_path / "ours", tmp_path / "out.pth", "net3d.")
+    said = export_checkpoint(tmp_path / "ours", tmp_path / "out.pth", "net3d.")
+    assert "final.bias" in said and "c + 0.5" in said, (
+        "a strict load of the trainers' own network meets one tensor more"
+    )
     assert import_checkpoint(tmp_path / "out.pth", tmp_path / "again", inputs="plus_half").head_bias
     tensors, _ = checkpoints.load(tmp_path / "again", expected="network")
     other = MinkUNet(3, D, "MinkUNet14A").eval()
@@ -100,7 +103,7 @@ def test_a_head_without_bias_as_both_trainers_save_it(tmp_path: Path) -> None:
     assert not found.head_bias
     tensors, _ = checkpoints.load(tmp_path / "ours", expected="network")
     assert tensors["final.bias"].tolist() == [[0.0] * D]
-    export_checkpoint(tmp_path / "ours", tmp_path / "back.pth", "")
+    assert export_checkpoint(tmp_path / "ours", tmp_path / "back.pth", "") == "", "as their trainers save it"
     assert list(torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]) == list(state)
 
 
