@@ -20,6 +20,7 @@ from storage.errors import InvalidInput
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
 from storage.settings import Settings, is_loopback
+from tests.service.conftest import ADDRESS, HERE
 
 INGEST = {"spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"}
 ADMINS = ("/api/v1/tokens", "/api/v1/webhooks")
@@ -186,7 +187,7 @@ def test_a_caller_who_sends_too_many_waits_and_others_do_not(settings: Settings)
     upgrade(settings.resolved_database_url)
     app = create_app(settings.model_copy(update={"requests_per_s": 0.01}))
     secret = access_tokens.create(app.state.parts.db, "ada", "reader")[1]
-    with TestClient(app, "http://127.0.0.1:8765") as http:
+    with TestClient(app, ADDRESS, client=HERE) as http:
         assert http.get("/api/v1/runs").status_code == 200
         refused = http.get("/api/v1/runs")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
@@ -271,7 +272,7 @@ def test_on_loopback_a_token_that_is_shown_counts(settings: Settings) -> None:
     upgrade(settings.resolved_database_url)
     app = create_app(settings)
     secrets: dict[Role, str] = {role: access_tokens.create(app.state.parts.db, role, role)[1] for role in ROLES}
-    with TestClient(app, "http://127.0.0.1:8765") as http:
+    with TestClient(app, ADDRESS, client=HERE) as http:
         assert http.get("/api/v1/whoami").json() == {"name": "", "role": "admin"}
         for role, secret in secrets.items():
             shown = {"Authorization": f"Bearer {secret}"}
