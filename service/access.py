@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
-from service.guard import READING
+from service.guard import READING, noted
 from service.problems import BehindProxy, ForeignPage
 from storage.errors import NotPermitted, TokenRefused
 from storage.records import access_tokens
@@ -45,6 +45,8 @@ class Caller:
     role: Role
     counted_as: str = ""
     """Of whom requests and streams are counted: the token's id, or an address."""
+    token_id: str = ""
+    """The token's id, for the log; empty where none was asked for."""
 
     def needs(self, role: Role) -> None:
         """Raises unless the caller has this role or a higher one.
@@ -99,7 +101,8 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
             found.rate.take(asked_from)
             raise
         found.rate.take(token.id)
-        caller = Caller(token.owner, token.role, token.id)
+        caller = Caller(token.owner, token.role, token.id, token.id)
+        noted(request.scope, token.owner, token.id)
     only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
     caller.needs("reader" if only_reads else "submitter")
     return caller

@@ -94,7 +94,7 @@ def read_run(run_id: RunId, db: TheDatabase) -> Response:
 def cancel_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
     """Cancels a run that waits; asks the worker of a running one to stop. 409: it has ended; 403: it is another's."""
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    return Run.model_validate(runs.request_cancel(db, run_id))
+    return Run.model_validate(runs.request_cancel(db, run_id, caller.name))
 
 
 @router.post("/{run_id}/retry", summary="Retry a run")
@@ -105,7 +105,7 @@ def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller, anew: Anew = Fa
     not failed, nor was it cancelled.
     """
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    return Run.model_validate(retries.retry(db, run_id, anew=anew))
+    return Run.model_validate(retries.retry(db, run_id, anew=anew, by=caller.name))
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from service.app import create_app
 from service.problems import TooManyRequests
 from service.rate import Rate
 from storage.errors import InvalidInput
+from storage.log_format import JsonFormatter
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
 from storage.settings import Settings, is_loopback
@@ -129,6 +131,33 @@ def test_what_somebody_submits_is_theirs_and_only_they_and_admins_cancel_it(lab:
         assert "belongs to submitter" in refused.json()["detail"]
     assert lab.ask("submitter", "POST", f"/api/v1/runs/{run['id']}/cancel").json()["state"] == "cancelled"
     assert lab.ask("admin", "POST", f"/api/v1/experiments/{made['id']}/cancel").json()["state"] == "cancelled"
+
+
+def test_who_cancelled_and_retried_stands_in_the_event_and_who_asked_in_the_log(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = lab.ask("submitter", "POST", "/api/v1/runs", LABELS).json()["id"]
+    made = lab.ask("submitter", "POST", "/api/v1/experiments", {"name": "x", "runs": [LABELS]}).json()
+    tokens = lab.ask("admin", "GET", "/api/v1/tokens").json()["items"]
+    (token,) = [one["id"] for one in tokens if one["owner"] == "admin"]
+    asked = [f"/api/v1/{path}" for path in (f"runs/{run}", f"experiments/{made['id']}")]
+    with caplog.at_level(logging.INFO, "vlglab.service"):
+        for path in asked:
+            for verb in ("cancel", "retry", "cancel"):
+                assert lab.ask("admin", "POST", f"{path}/{verb}").status_code == 200
+        lab.ask("admin", "POST", f"/api/v1/tokens/{token}/revoke")
+        lab.ask("admin", "DELETE", f"/api/v1/runs/{run}")
+    for one in (run, made["runs"][0]["id"]):
+        assert lab.ask("reader", "GET", f"/api/v1/runs/{one}").json()["reason"] == "cancelled by admin"
+        said = [event["message"] for event in lab.ask("reader", "GET", f"/api/v1/runs/{one}/events").json()["items"]]
+        whose = [message for message in said if "by admin" in message]
+        assert whose == ["cancelled by admin before it ran", "retried by admin", "cancelled by admin before it ran"]
+    lines = [record for record in caplog.records if record.name == "vlglab.service"]
+    assert f"POST {asked[0]}/cancel by admin ({token}): 200" in [line.getMessage() for line in lines]
+    written = [json.loads(JsonFormatter().format(line)) for line in lines if "method" in line.__dict__]
+    known = [(line["method"], line["owner"], line["token_id"]) for line in written[:7]]
+    assert known == [("POST", "admin", token)] * 7
+    assert ("owner" not in written[7], written[7]["status"]) == (True, 401), "the token was revoked"
 
 
 def test_tokens_are_made_shown_once_and_revoked_over_http(lab: Lab) -> None:

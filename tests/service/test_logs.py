@@ -60,6 +60,7 @@ def test_a_journey_with_tokens_is_logged_as_json_with_ids_and_without_a_secret(t
     assert [line["attempt"] for line in found["host"] if line.get("run_id") == run_id] == [1]
     posts = [line for line in found["service"] if line.get("path") == "/api/v1/experiments"]
     assert len(posts) == 1 and posts[0]["status"] == 201 and posts[0]["request_id"]
+    assert posts[0]["owner"] == "eve" and posts[0]["token_id"]
     assert any(line.get("delivery_id") and line.get("run_id") == run_id for line in found["service"])
     key = config.webhook_key_path.read_text().strip()
     secrets = (admin, eve, hook, hook.removeprefix("whsec_"), key, "vlglab_wrong_wrong", "a-path-with-a-secret")
