@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
 
 from service import schemas
-from service.cli import deleting, events, external_runs, pictures, plan_files, run_table, run_views
+from service.cli import deleting, events, external_runs, pictures, plan_files, run_logs, run_table, run_views
 from service.cli.console import assignments, shell, show_pairs
-from service.cli.scripting import Json, show_json, show_line
-from service.cli.watching import POLL_S, follow, follow_as_json, outcome
-from service.waiting import FINAL
+from service.cli.scripting import Json, show_json
+from service.cli.watching import follow, follow_as_json, outcome
 
 app = run_views.app
 app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
+app.command("logs")(run_logs.logs)
 app.command("external")(external_runs.external)
 app.command("start")(external_runs.start)
 app.command("log")(external_runs.log)
@@ -58,35 +57,6 @@ def watch(ctx: typer.Context, run: RunId, timeout: Timeout = None, as_json: Json
 
     found = follow_as_json(fetch, timeout_s=timeout) if as_json else follow(fetch, at.out, timeout_s=timeout)
     raise typer.Exit(outcome(found, at.err))
-
-
-@app.command("logs")
-def logs(
-    ctx: typer.Context,
-    run: RunId,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last one if not given.")] = None,
-    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Prints a run's log. JSON is a line for each piece that was read, with the offset after it, in bytes."""
-    at = shell(ctx)
-    offset, reading, ended = 0, attempt, True
-    while True:
-        if following:
-            now = at.client.run(run)
-            ended = now.state in FINAL
-            if attempt is None and now.attempt != reading:  # a worker was lost, and another has begun anew
-                offset, reading = 0, now.attempt or None
-        text, after = at.client.logs(run, attempt=reading, offset=offset)
-        if as_json and after != offset:
-            show_line({"run": run, "attempt": reading, "text": text, "next_offset": after})
-        elif not as_json:
-            typer.echo(text, nl=False)
-        if after == offset and ended:
-            return
-        if after == offset:
-            time.sleep(POLL_S)
-        offset = after
 
 
 @app.command("cancel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from service import examples, schemas
+from service import examples, log_reading, schemas
 from service.cli.console import Shell
 from service.cli.entry import app
 from storage.settings import Settings, settings
@@ -152,6 +153,38 @@ def test_following_a_log_begins_anew_with_the_next_attempt() -> None:
     )
     _, out = vlglab(api, "runs", "logs", "r1", "-f")
     assert out == "lost\nfound\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "lines", "shown"),
+    [
+        (b"one\ntwo\nthree\n", 2, b"two\nthree\n"),
+        (b"one\ntwo\rthree", 1, b"two\rthree"),
+        (b"one\ntwo\n", 0, b""),
+        (b"one\ntwo\n", 9, b"one\ntwo\n"),
+        (b"", 3, b""),
+        (b"%s\n" % (b"x" * 5000) * 4, 2, b"%s\n" % (b"x" * 5000) * 2),
+        (b"short\n" + b"y" * 9000 + b"\n", 1, b"y" * 9000 + b"\n"),
+    ],
+)
+@pytest.mark.parametrize("follow", [(), ("--follow",)], ids=["", "follow"])
+def test_a_log_is_shown_from_its_last_lines_on(
+    tmp_path: Path, log: bytes, lines: int, shown: bytes, follow: tuple[str, ...]
+) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(log)
+
+    def read(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params
+        start = log_reading.tail_start(path, int(asked["tail"])) if "tail" in asked else int(asked["offset"])
+        piece = log_reading.read(path, start)
+        return httpx.Response(200, content=piece, headers={"X-Next-Offset": str(start + len(piece))})
+
+    run = httpx.Response(200, json={**examples.RUN, "state": "succeeded"})
+    api = FakeApi({("GET", "/api/v1/runs/r1/logs"): read, ("GET", "/api/v1/runs/r1"): [run]})
+    result, out = vlglab(api, "runs", "logs", "r1", "--tail", str(lines), *follow)
+    assert result.exit_code == 0, result.stderr
+    assert out.encode() == shown
 
 
 def test_without_follow_a_log_is_read_to_its_present_end() -> None:
