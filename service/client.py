@@ -66,6 +66,10 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
         """Recipes that experiments can be made from."""
         return self._get("/recipes", schemas.RecipePage).items
 
+    def stages(self) -> Sequence[schemas.Stage]:
+        """Stages that runs carry, each with its inputs and outputs and the JSON schema of its spec."""
+        return self._get("/specs", schemas.StagePage).items
+
     # -- access
 
     def whoami(self) -> schemas.WhoAmI:
@@ -282,6 +286,10 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
             return partial.replace(to)
         finally:
             partial.unlink(missing_ok=True)
+
+    def artifacts(self, *, kind: str | None = None) -> Iterator[schemas.Artifact]:
+        """Published artifacts, newest first, of one kind or of all."""
+        return self._pages("/artifacts", schemas.ArtifactPage, {"kind": kind})
 
     def artifact(self, key: str) -> schemas.ArtifactDetail:
         """One published artifact.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli import deleting, events, external_runs, pictures, plan_files, run_logs, run_table, run_views
+from service.cli import deleting, events, external_runs, pictures, plan_files, run_files, run_logs, run_table, run_views
 from service.cli.console import assignments, shell, show_pairs
 from service.cli.scripting import Json, show_json
 from service.cli.watching import follow, follow_as_json, outcome
@@ -17,6 +17,7 @@ app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
 app.command("logs")(run_logs.logs)
+app.command("files")(run_files.files)
 app.command("external")(external_runs.external)
 app.command("start")(external_runs.start)
 app.command("log")(external_runs.log)
@@ -97,11 +98,22 @@ def rerun(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What it shall be called; as the old one by default.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, in place of the old one's.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher runs first.")] = None,
+    notes: Annotated[str | None, typer.Option(help="What whoever looks at it should know.")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds that an attempt at it may take.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that it gets.")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for it.")] = None,
     once: Annotated[str | None, typer.Option(help="A name of this re-run: given again, nothing is submitted.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id."""
-    given = {"changes": assignments(change or [], "--set"), "name": name, "tags": tag}
+    """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id.
+
+    What is not given is as of the old one.
+    """
+    given = {
+        "changes": assignments(change or [], "--set"), "name": name, "tags": tag, "priority": priority, "notes": notes,
+        "time_limit_s": time_limit, "gpus": gpus, "memory_gb": memory_gb,
+    }  # fmt: skip
     body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
     at = shell(ctx)
     made = at.client.rerun(run, body, idempotency_key=once)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +356,42 @@ def test_the_settings_are_shown_with_their_defaults_and_without_secrets(monkeypa
     assert {f"VLGLAB_{name.upper()}" for name in Settings.model_fields} <= set(shown)
     assert shown["VLGLAB_STORE_URL"] == "file:///srv/lab/store"
     assert shown["VLGLAB_API_TOKEN"] == "***"
+
+
+@pytest.mark.parametrize(("command", "path"), [("runs submit", "runs"), ("experiments submit-plan", "experiments")])
+def test_a_dry_run_of_a_file_shows_what_would_be_computed_and_submits_nothing(
+    tmp_path: Path, command: str, path: str
+) -> None:
+    asked = examples.RUN_LIST_REQUEST if path == "experiments" else {"spec": {"stage": "embed_labels"}}
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    api = FakeApi({("POST", f"/api/v1/{path}"): examples.DRY_RUN})
+    result, out = vlglab(api, *command.split(), str(tmp_path / "asked.json"), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "nothing was submitted" in out
+    _, out = vlglab(api, *command.split(), str(tmp_path / "asked.json"), "--dry-run", "--json")
+    assert json.loads(out)["runs"]
+    assert [request.url.params.get("dry_run") for request in api.requests] == ["true", "true"]
+
+
+def test_a_rerun_is_given_what_is_wanted_of_it_and_nothing_else() -> None:
+    api = FakeApi({("POST", "/api/v1/runs/r1/rerun"): examples.RUN})
+    wanted = ["--priority", "7", "--notes", "again", "--time-limit", "60", "--gpus", "0", "--memory-gb", "1.5"]
+    result, _ = vlglab(api, "runs", "rerun", "r1", *wanted)
+    assert result.exit_code == 0, result.output
+    vlglab(api, "runs", "rerun", "r1")
+    asked = {"priority": 7, "notes": "again", "time_limit_s": 60, "gpus": 0, "memory_gb": 1.5}
+    assert api.bodies() == [{"changes": {}, **asked}, {"changes": {}}]
+
+
+@pytest.mark.parametrize("words", [("--version", "--json"), ("--json", "--version")])
+def test_the_version_is_json_when_asked(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"version": version("vlglab")}
+    assert CliRunner().invoke(app, ["--version"]).stdout == version("vlglab") + "\n"
+
+
+def test_json_before_a_command_is_refused_and_says_where_it_goes() -> None:
+    result, out = vlglab(FakeApi({}), "--json", "runs", "list")
+    assert (result.exit_code, out) == (2, "")
+    assert "vlglab runs list --json" in result.stderr
