@@ -14,8 +14,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.dependencies import Parts, parts
-from service.guard import READING
-from service.problems import ForeignPage
+from service.guard import READING, noted
+from service.problems import BehindProxy, ForeignPage
 from storage.errors import NotPermitted, TokenRefused
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
@@ -28,6 +28,9 @@ OPEN = frozenset({"/healthz", "/readyz"})
 SCHEME = HTTPBearer(auto_error=False, description="A token (`vlglab tokens add`), where the service asks for one.")
 """Reads the token that a request shows, and says in the documentation that one can be shown."""
 
+
+PROXIES = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via"})
+"""Headers that proxies add."""
 
 FOR_READERS = ("/artifacts/{key}/lease", "/leases/{lease_id}/renew", "/leases/{lease_id}/release")
 """Ends of the paths of routes that write and that readers may ask for all the same: they only let a reader read."""
@@ -42,6 +45,8 @@ class Caller:
     role: Role
     counted_as: str = ""
     """Of whom requests and streams are counted: the token's id, or an address."""
+    token_id: str = ""
+    """The token's id, for the log; empty where none was asked for."""
 
     def needs(self, role: Role) -> None:
         """Raises unless the caller has this role or a higher one.
@@ -72,6 +77,7 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
         TokenRefused: a token is asked for and none that is good was shown.
         NotPermitted: the token is a reader's and the request changes something.
         ForeignPage: no token is asked for, and a web page of another site made a browser send this.
+        BehindProxy: no token is asked for, and this does not come straight from this machine.
         TooManyRequests: the caller sends too many.
     """
     found = parts(request)
@@ -95,7 +101,8 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
             found.rate.take(asked_from)
             raise
         found.rate.take(token.id)
-        caller = Caller(token.owner, token.role, token.id)
+        caller = Caller(token.owner, token.role, token.id, token.id)
+        noted(request.scope, token.owner, token.id)
     only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
     caller.needs("reader" if only_reads else "submitter")
     return caller
@@ -143,15 +150,21 @@ async def only_admins(caller: TheCaller) -> None:
 
 
 def _only_this_machine(request: Request, found: Parts) -> None:
-    """Refuses what a web page of somebody else's makes a browser on this machine send, for no token is asked for.
+    """Refuses what others send or make a browser on this machine send, for no token is asked for.
 
     A page's requests carry its own address as Origin, or as Host where it made its name point here.
 
     Raises:
         ForeignPage: Host or Origin name no loopback address, and the settings do not let anyone in.
+        BehindProxy: it came by a proxy or from another machine, and the settings do not let anyone in.
     """
     if found.settings.allow_anyone:
         return
+    if (sign := _sign_of_others(request)) is not None:
+        raise BehindProxy(
+            f"got {sign}, expected a request straight from this machine: no token is asked for here, so whoever the"
+            " proxy lets through would be an admin; set VLGLAB_REQUIRE_TOKENS=1 where a proxy stands in front"
+        )
     for header in ("host", "origin"):
         given = request.headers.get(header)
         if given is not None and not is_loopback(_host_of(given)):
@@ -159,6 +172,21 @@ def _only_this_machine(request: Request, found: Parts) -> None:
                 f"got the {header} {given!r}, expected one of this machine such as 127.0.0.1: no token is asked for"
                 " here, so no page of another site is answered; VLGLAB_ALLOW_ANYONE=1 lifts that"
             )
+
+
+def _sign_of_others(request: Request) -> str | None:
+    """What shows that a request came by a proxy or from another machine; None where nothing does.
+
+    nginx adds no header unless told to, but speaks HTTP/1.0 to what is behind it, which no client of today does. A
+    proxy that was told to do neither cannot be told apart from a program of this machine.
+    """
+    header = next((name for name in request.headers if name in PROXIES), None)
+    if header is not None:
+        return f"the header {header!r}, which proxies add"
+    if request.scope.get("http_version") == "1.0":
+        return "HTTP/1.0, which proxies speak"
+    sender = request.client.host if request.client else ""
+    return None if is_loopback(sender) else f"a request from {sender or 'an unknown address'}"
 
 
 def _host_of(header: str) -> str:

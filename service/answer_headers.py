@@ -17,9 +17,7 @@ HEADERS = {
 """Set on every answer."""
 
 NOTHING_ELSE = "default-src 'none'; frame-ancestors 'none'"
-"""Content-Security-Policy of every answer but the documentation's pages: no browser may load or run anything for it."""
-
-DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect"})
+"""Content-Security-Policy of every answer that brings none: no browser may load or run anything for it."""
 
 REQUEST_ID = "X-Request-Id"
 """Header of every answer: the log's lines about the request carry the same id. A caller may choose it."""
@@ -28,11 +26,8 @@ _CHOSEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def headers_for(scope: Scope) -> dict[str, str]:
-    """The headers of the answer to a request."""
-    headers = {**HEADERS, REQUEST_ID: request_id(scope)}
-    if scope["path"] not in DOCUMENTATION:
-        headers["Content-Security-Policy"] = NOTHING_ELSE
-    return headers
+    """The headers of the answer to a request, unless it brings its own."""
+    return {**HEADERS, "Content-Security-Policy": NOTHING_ELSE, REQUEST_ID: request_id(scope)}
 
 
 def request_id(scope: Scope) -> str:

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse
 
-from service import problems
+from service import documentation, old_keys, problems
 from service.access import OPEN, admit
 from service.dependencies import THREADS, Parts
 from service.feed import Feed
@@ -82,12 +83,14 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION.strip(),
         lifespan=_lifespan,
         dependencies=[Depends(admit)],
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     app.state.parts = parts
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
     problems.install(app)
+    app.add_route(documentation.PATH, _documentation, include_in_schema=False)
     app.include_router(health.probes)
     acting = (reruns, removals, hosts, webhooks, keeping)
     for module in (
@@ -128,6 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(collecting.run(parts.db, parts.store, parts.settings, stopping), name="collector"),
         asyncio.create_task(asyncio.to_thread(_finish_removals, parts), name="removals"),
         asyncio.create_task(Sender(parts.db, parts.settings).run(stopping), name="webhooks"),
+        asyncio.create_task(old_keys.run(parts.db, stopping), name="old keys"),
     )
     try:
         yield
@@ -135,6 +139,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.set()
         await asyncio.gather(*tasks)
         parts.db.close()
+
+
+async def _documentation(request: Request) -> HTMLResponse:
+    """The page that shows every route, with the policy that lets a browser load what it needs."""
+    text = documentation.page(f"{request.scope.get('root_path', '')}/openapi.json", "vlglab - Swagger UI")
+    return HTMLResponse(text, headers={"Content-Security-Policy": documentation.policy(text)})
 
 
 def _finish_removals(parts: Parts) -> None:

@@ -66,6 +66,10 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
         """Recipes that experiments can be made from."""
         return self._get("/recipes", schemas.RecipePage).items
 
+    def stages(self) -> Sequence[schemas.Stage]:
+        """Stages that runs carry, each with its inputs and outputs and the JSON schema of its spec."""
+        return self._get("/specs", schemas.StagePage).items
+
     # -- access
 
     def whoami(self) -> schemas.WhoAmI:
@@ -230,9 +234,15 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
         """
         return self._post(f"/runs/{run_id}/retry", schemas.Run, params=_anew(anew))
 
-    def logs(self, run_id: str, *, attempt: int | None = None, offset: int = 0) -> tuple[str, int]:
-        """A run's log from byte `offset` on, and the offset to ask from next; attempt None is the last one."""
-        response = self._send("GET", f"{API}/runs/{run_id}/logs", params={"attempt": attempt, "offset": offset})
+    def logs(
+        self, run_id: str, *, attempt: int | None = None, offset: int = 0, tail: int | None = None
+    ) -> tuple[str, int]:
+        """A piece of a run's log from byte `offset` on, and the offset to ask from next; attempt None is the last one.
+
+        With `tail` it begins at a line's start within the log's last so many bytes, wherever that is.
+        """
+        asked = {"attempt": attempt, **({"offset": offset} if tail is None else {"tail": tail})}
+        response = self._send("GET", f"{API}/runs/{run_id}/logs", params=asked)
         following = response.headers.get("X-Next-Offset", "")
         return response.text, int(following) if following.isdigit() else offset + len(response.content)
 
@@ -276,6 +286,10 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
             return partial.replace(to)
         finally:
             partial.unlink(missing_ok=True)
+
+    def artifacts(self, *, kind: str | None = None) -> Iterator[schemas.Artifact]:
+        """Published artifacts, newest first, of one kind or of all."""
+        return self._pages("/artifacts", schemas.ArtifactPage, {"kind": kind})
 
     def artifact(self, key: str) -> schemas.ArtifactDetail:
         """One published artifact.

@@ -96,10 +96,18 @@ class Guard:
                 return {"type": "http.request", "body": bytes(content), "more_body": False}
 
 
+def noted(scope: Scope, owner: str, token_id: str) -> None:
+    """Notes of a request whose token it shows, for its line in the log: the owner and the id, never the secret."""
+    scope["state"]["caller"] = {"owner": owner, "token_id": token_id}
+
+
 def _log(scope: Scope, method: str, status: int, took_s: float) -> None:
-    """One line for a request that may have changed something."""
+    """One line for a request that may have changed something, with who sent it where a token says so."""
     path = quote(scope["path"])
     about = {"method": method, "path": path, "status": status, "ms": round(1000 * took_s, 1)}
+    caller: dict[str, str] = scope["state"].get("caller", {})
+    about.update(caller)
     if "run_id" in scope.get("path_params", {}):
         about["run_id"] = scope["path_params"]["run_id"]
-    log.info("%s %s: %d", method, path, status, extra=about)
+    by = f" by {caller['owner']} ({caller['token_id']})" if caller else ""
+    log.info("%s %s%s: %d", method, path, by, status, extra=about)

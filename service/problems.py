@@ -78,6 +78,13 @@ class ForeignPage(InvalidInput):
     status = 403
 
 
+class BehindProxy(InvalidInput):
+    """A request by a proxy, or from another machine, to a service that asks nobody for a token."""
+
+    code = "behind_proxy"
+    status = 403
+
+
 class TooManyRequests(InvalidInput):
     """A caller sends more requests than the settings allow."""
 

@@ -19,7 +19,10 @@ from typing import IO, Literal
 
 LogFormat = Literal["text", "json"]
 
-FIELDS = ("run_id", "attempt", "request_id", "delivery_id", "webhook_id", "host_id", "method", "path", "status", "ms")
+FIELDS = (
+    "run_id", "attempt", "request_id", "delivery_id", "webhook_id", "host_id", "method", "path", "status", "ms",
+    "owner", "token_id",
+)  # fmt: skip
 """What a JSON line may carry beside time, level, logger, process, message and error."""
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -71,7 +71,9 @@ class Settings(BaseSettings):
         description="Stages of which a host takes runs, such as extract,verify; empty: all. Some must take the others.",
     )
     threads: int = Field(0, ge=0, description="CPU threads a run may use; 0 takes the number of cores.")
-    lease_s: float = Field(15.0, gt=0, description="Seconds a run's lease lasts without a heartbeat.")
+    lease_s: float = Field(
+        15.0, gt=0, le=120, description="Seconds a run's lease lasts without a heartbeat; at most 120."
+    )
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between a run's heartbeats.")
     tick_s: float = Field(
         0.2, gt=0, description="Seconds between two looks of the planner, or of a host, at the table."

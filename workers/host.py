@@ -41,8 +41,8 @@ log = logging.getLogger("vlglab.host")
 
 BEAT_S = 1.0
 """Seconds between two rows of the host's heartbeat."""
-START_S = 120.0
-"""Seconds that a run's process gets to report itself; the host keeps its lease until then."""
+START_S = 25.0
+"""Seconds that a run's process gets to report itself; the host keeps its lease until then, and no longer."""
 SWEEP_S = 60.0
 """Seconds between two sweeps of what attempts that are over have left staged."""
 PAUSE_S = 5.0

@@ -86,6 +86,11 @@ def run_once(run_id: str, token: str, config: Settings) -> int:
 
 def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     """The same, with the database open."""
+    try:
+        leases.report(db, token, pid=os.getpid(), lease_s=config.lease_s)
+    except LeaseLost as error:
+        log.warning("fenced off: %s", error)
+        return 3
     store = choose.open_store(config)
     run = runs.get(db, run_id)
     log_format.about_process(attempt=run.attempt)
@@ -94,11 +99,11 @@ def _run(run_id: str, token: str, db: Database, config: Settings) -> int:
     device = os.environ.get("VLGLAB_DEVICE", "cpu")
     log.info("attempt %d at the run %s (%s) begins", run.attempt, run_id, run.stage)
     try:
-        leases.start(
-            db, token, pid=os.getpid(), host=socket.gethostname(), device=device, code=code_version(),
-            environment=environment(), lease_s=config.lease_s,
-        )  # fmt: skip
-        with line:
+        with line:  # its heart beats before anything that may take long: git, and whatever the stage imports
+            leases.start(
+                db, token, pid=os.getpid(), host=socket.gethostname(), device=device, code=code_version(),
+                environment=environment(), lease_s=config.lease_s,
+            )  # fmt: skip
             _work(run, db, store, line, device, config)
         log.info("the run %s has ended well", run_id)
     except LeaseLost as error:

@@ -26,9 +26,10 @@ from service.cli import (
 )
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
-from service.cli.scripting import Exit, Json
+from service.cli.scripting import Exit, Json, show_json
 from service.cli.tables import tables
 from service.client import DEFAULT_URL, Client
+from storage.errors import InvalidInput
 
 app = typer.Typer(
     name="vlglab",
@@ -55,14 +56,21 @@ app.command("recipes")(status.recipes)
 app.command("config")(status.config)
 
 
-def _print_version(wanted: bool) -> None:
-    """Prints the version and ends."""
-    if wanted:
-        try:
-            typer.echo(version("vlglab"))
-        except PackageNotFoundError:
-            typer.echo("not installed")
-        raise typer.Exit
+def _print_version(ctx: typer.Context, option: typer.CallbackParam, given: bool) -> bool:
+    """Prints the version and ends, once it is known of both `--version` and `--json` whether they were given."""
+    ctx.meta[f"vlglab.{option.name}"] = given
+    known = [ctx.meta.get(f"vlglab.{name}") for name in ("_version", "_json")]
+    if None in known or not known[0]:
+        return given
+    try:
+        found = version("vlglab")
+    except PackageNotFoundError:
+        found = None
+    if known[1]:
+        show_json({"version": found})
+    else:
+        typer.echo(found or "not installed")
+    raise typer.Exit
 
 
 @app.callback()
@@ -76,8 +84,17 @@ def root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    _json: Annotated[
+        bool, typer.Option("--json", callback=_print_version, is_eager=True, help="Print the version as JSON.")
+    ] = False,
 ) -> None:
-    """Makes the client that the commands speak through, unless the caller gave one or the command speaks to none."""
+    """Makes the client that the commands speak through, unless the caller gave one or the command speaks to none.
+
+    Raises:
+        InvalidInput: `--json` before a command.
+    """
+    if _json:
+        raise InvalidInput("got --json before the command, expected it behind, such as `vlglab runs list --json`")
     if ctx.obj is None and ctx.invoked_subcommand not in ("serve", "db"):
         client = Client(url, token=token)
         ctx.obj = Shell(client)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from service import schemas
-from service.cli import completion, deleting, events, plan_files, plan_table, run_table, scores
+from service.cli import completion, deleting, events, plan_files, run_table, scores
 from service.cli.console import Shell, assignments, first, plain_table, shell, show_pairs
 from service.cli.datasets import Limit
 from service.cli.moments import Since, Until, moment
@@ -44,9 +44,7 @@ def submit(
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each run whose stage uses one.")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for each run.")] = None,
     watch: plan_files.Watch = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be computed, and what it takes.")
-    ] = False,
+    dry_run: plan_files.DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Submits an experiment and prints its id."""
@@ -66,11 +64,7 @@ def submit(
     )
     at = shell(ctx)
     if dry_run:
-        plan = at.client.plan(body)
-        if as_json:
-            show_json(plan)
-        else:
-            plan_table.show(at.out, plan)
+        plan_files.foreseen(at, at.client.plan(body), as_json=as_json)
         return
     made = at.client.submit(body, idempotency_key=once)
     plan_files.tell(at, made, "experiments", watch=watch, as_json=as_json)

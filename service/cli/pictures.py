@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from service import schemas
-from service.cli import completion, run_table
+from service.cli import completion, run_files, run_table
 from service.cli.console import shell
 from service.cli.scripting import Json, show_json
 from service.cli.watching import follow, outcome
@@ -70,7 +70,8 @@ def picture(
     if report.state not in run_table.GOOD:
         at.err.print(f"the picture could not be drawn: {report.reason or report.state}", markup=False, soft_wrap=True)
         raise typer.Exit(outcome([report], at.err))
-    files = fetch(at.client, report, out or Path(f"picture-{asked.id}"))
+    drawn = [file for file in at.client.run_files(report.id) if file.name.endswith(SUFFIXES)]
+    files = run_files.fetch(at.client, drawn, out or Path(f"picture-{asked.id}"))
     if as_json:
         document = {"run": report.id, "state": report.state, "files": [str(file) for file in files]}
         show_json(document)
@@ -112,22 +113,6 @@ def report_runs(client: Client, run: schemas.Run, choice: Choice) -> list[schema
     inputs = {"scenes": _artifact(run.inputs["scenes"]), "ground_truth": _truth(client, run), **predictions}
     spec = {"stage": "report", "splits": splits, "max_scenes": choice.max_scenes or MAX_SCENES}
     return [*before, schemas.RunRequest(name="report", spec=spec, inputs=inputs)]
-
-
-def fetch(client: Client, report: schemas.Run, folder: Path) -> list[Path]:
-    """Downloads the pictures and point clouds of a report into a folder, which is made; returns where they lie.
-
-    Raises:
-        InvalidInput: the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(
-            f"got the folder {folder}, which cannot be made ({error}); give another with --out"
-        ) from error
-    wanted = [file for file in client.run_files(report.id) if file.name.endswith(SUFFIXES)]
-    return [client.download(file.artifact_key, file.name, folder / PurePosixPath(file.name).name) for file in wanted]
 
 
 def _ended(client: Client, run_id: str, console: Console) -> schemas.Run:

@@ -11,6 +11,7 @@ import typer
 from pydantic import TypeAdapter
 
 from service import schemas
+from service.cli import plan_table
 from service.cli.console import Shell, shell
 from service.cli.scripting import Exit, Json, show_json, show_line
 from service.cli.watching import Fetch, follow, follow_as_json, outcome
@@ -21,11 +22,19 @@ _PLAN: TypeAdapter[schemas.ExperimentRequest | schemas.RunListRequest] = TypeAda
 File = Annotated[str, typer.Argument(help="A file with the JSON that the API takes; - reads it from stdin.")]
 Once = Annotated[str | None, typer.Option(help="A name of this submission: given again, nothing is submitted.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow what was submitted until it has ended.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be computed, and what it takes.")]
 
 
-def submit_run(ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, as_json: Json = False) -> None:
+def submit_run(
+    ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Submits one run and prints its id: {"spec": {"stage": ...}, "inputs": {...}, "dataset": ...}."""
-    submit_one(shell(ctx), schemas.RunRequest.model_validate(_read(file)), once, watch=watch, as_json=as_json)
+    at, asked = shell(ctx), schemas.RunRequest.model_validate(_read(file))
+    if dry_run:
+        foreseen(at, at.client.plan_run(asked), as_json=as_json)
+        return
+    submit_one(at, asked, once, watch=watch, as_json=as_json)
 
 
 def submit_one(at: Shell, request: schemas.RunRequest, once: str | None, *, watch: bool, as_json: bool) -> None:
@@ -36,13 +45,27 @@ def submit_one(at: Shell, request: schemas.RunRequest, once: str | None, *, watc
         raise typer.Exit(_watch(at, lambda: [at.client.run(made.id)], as_json))
 
 
-def submit_plan(ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, as_json: Json = False) -> None:
+def submit_plan(
+    ctx: typer.Context, file: File, once: Once = None, watch: Watch = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Submits an experiment whose runs, or whose recipe, a file gives, and prints its id."""
-    at = shell(ctx)
-    made = at.client.submit(_PLAN.validate_python(_read(file)), idempotency_key=once)
+    at, asked = shell(ctx), _PLAN.validate_python(_read(file))
+    if dry_run:
+        foreseen(at, at.client.plan(asked), as_json=as_json)
+        return
+    made = at.client.submit(asked, idempotency_key=once)
     tell(at, made, "experiments", watch=watch, as_json=as_json)
     if watch:
         raise typer.Exit(_watch(at, lambda: at.client.experiment(made.id).runs, as_json))
+
+
+def foreseen(at: Shell, plan: schemas.DryRun, *, as_json: bool) -> None:
+    """Prints what a submission would compute."""
+    if as_json:
+        show_json(plan)
+    else:
+        plan_table.show(at.out, plan)
 
 
 def tell(at: Shell, made: schemas.Run | schemas.Experiment, group: str, *, watch: bool, as_json: bool) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
 
 from service import schemas
-from service.cli import deleting, events, external_runs, pictures, plan_files, run_table, run_views
+from service.cli import deleting, events, external_runs, pictures, plan_files, run_files, run_logs, run_table, run_views
 from service.cli.console import assignments, shell, show_pairs
-from service.cli.scripting import Json, show_json, show_line
-from service.cli.watching import POLL_S, follow, follow_as_json, outcome
-from service.waiting import FINAL
+from service.cli.scripting import Json, show_json
+from service.cli.watching import follow, follow_as_json, outcome
 
 app = run_views.app
 app.command("submit")(plan_files.submit_run)
 app.command("picture")(pictures.picture)
 app.command("events")(events.run_events)
+app.command("logs")(run_logs.logs)
+app.command("files")(run_files.files)
 app.command("external")(external_runs.external)
 app.command("start")(external_runs.start)
 app.command("log")(external_runs.log)
@@ -60,35 +60,6 @@ def watch(ctx: typer.Context, run: RunId, timeout: Timeout = None, as_json: Json
     raise typer.Exit(outcome(found, at.err))
 
 
-@app.command("logs")
-def logs(
-    ctx: typer.Context,
-    run: RunId,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last one if not given.")] = None,
-    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Prints a run's log. JSON is a line for each piece that was read, with the offset after it, in bytes."""
-    at = shell(ctx)
-    offset, reading, ended = 0, attempt, True
-    while True:
-        if following:
-            now = at.client.run(run)
-            ended = now.state in FINAL
-            if attempt is None and now.attempt != reading:  # a worker was lost, and another has begun anew
-                offset, reading = 0, now.attempt or None
-        text, after = at.client.logs(run, attempt=reading, offset=offset)
-        if as_json and after != offset:
-            show_line({"run": run, "attempt": reading, "text": text, "next_offset": after})
-        elif not as_json:
-            typer.echo(text, nl=False)
-        if after == offset and ended:
-            return
-        if after == offset:
-            time.sleep(POLL_S)
-        offset = after
-
-
 @app.command("cancel")
 def cancel(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     """Asks a run to stop; one that has not started is cancelled at once."""
@@ -127,11 +98,22 @@ def rerun(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What it shall be called; as the old one by default.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, in place of the old one's.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher runs first.")] = None,
+    notes: Annotated[str | None, typer.Option(help="What whoever looks at it should know.")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds that an attempt at it may take.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that it gets.")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for it.")] = None,
     once: Annotated[str | None, typer.Option(help="A name of this re-run: given again, nothing is submitted.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id."""
-    given = {"changes": assignments(change or [], "--set"), "name": name, "tags": tag}
+    """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id.
+
+    What is not given is as of the old one.
+    """
+    given = {
+        "changes": assignments(change or [], "--set"), "name": name, "tags": tag, "priority": priority, "notes": notes,
+        "time_limit_s": time_limit, "gpus": gpus, "memory_gb": memory_gb,
+    }  # fmt: skip
     body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
     at = shell(ctx)
     made = at.client.rerun(run, body, idempotency_key=once)

@@ -105,14 +105,14 @@ def read_experiment(experiment_id: ExperimentId, db: TheDatabase) -> ExperimentD
 def cancel(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller) -> ExperimentDetail:
     """Cancels its runs that have not ended, but for those that another experiment's living runs need."""
     caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
-    return _detail(db, experiments.request_cancel(db, experiment_id))
+    return _detail(db, experiments.request_cancel(db, experiment_id, caller.name))
 
 
 @router.post("/{experiment_id}/retry", summary="Retry an experiment")
 def retry(experiment_id: ExperimentId, db: TheDatabase, caller: TheCaller, anew: Anew = False) -> ExperimentDetail:
     """Queues its runs that failed or were cancelled again; what has succeeded stays as it is."""
     caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
-    return _detail(db, experiments.retry(db, experiment_id, anew=anew))
+    return _detail(db, experiments.retry(db, experiment_id, anew=anew, by=caller.name))
 
 
 @router.get("/{experiment_id}/evaluations", summary="Read what an experiment's predictions scored")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 
-from service import examples, problems
+from service import examples, log_reading, problems
 from service.access import TheCaller
 from service.dependencies import (
     Anew,
@@ -36,13 +35,10 @@ from service.schemas import (
     RunRequest,
 )
 from storage.artifacts.logs import log_path
-from storage.errors import NotFound
+from storage.errors import InvalidInput, NotFound
 from storage.records import charts, evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
 from storage.records.submissions import Submission
-
-LOG_BYTES = 1 << 20
-"""Most bytes of a log that one call reads."""
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=problems.RESPONSES)
 
@@ -94,7 +90,7 @@ def read_run(run_id: RunId, db: TheDatabase) -> Response:
 def cancel_run(run_id: RunId, db: TheDatabase, caller: TheCaller) -> Run:
     """Cancels a run that waits; asks the worker of a running one to stop. 409: it has ended; 403: it is another's."""
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    return Run.model_validate(runs.request_cancel(db, run_id))
+    return Run.model_validate(runs.request_cancel(db, run_id, caller.name))
 
 
 @router.post("/{run_id}/retry", summary="Retry a run")
@@ -105,7 +101,7 @@ def retry_run(run_id: RunId, db: TheDatabase, caller: TheCaller, anew: Anew = Fa
     not failed, nor was it cancelled.
     """
     caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    return Run.model_validate(retries.retry(db, run_id, anew=anew))
+    return Run.model_validate(retries.retry(db, run_id, anew=anew, by=caller.name))
 
 
 @router.get(
@@ -156,12 +152,20 @@ def read_logs(
     settings: TheSettings,
     attempt: Annotated[int | None, Query(ge=1, description="Which attempt; the last one if not given.")] = None,
     offset: Annotated[int, Query(ge=0, le=2**53, description="Bytes of the log to skip.")] = 0,
+    tail: Annotated[
+        int | None,
+        Query(ge=1, le=2**53, description="Only its last so many bytes, from a line's start on; in place of `offset`."),
+    ] = None,
 ) -> Response:
-    """What the run's process printed. Empty before it has started."""
+    """What the run's process printed. Empty before it has started. 422: both `offset` and `tail`."""
+    if tail is not None and offset:
+        raise InvalidInput(f"got offset={offset} and tail={tail}, expected one of them; leave the other out")
     run = runs.get(db, run_id)
     if attempt is not None and attempt > run.attempt:
         raise NotFound(f"got attempt {attempt} of the run {run_id}, which has had {run.attempt}")
-    content = _read(log_path(settings.store_path, run_id, attempt or run.attempt), offset)
+    path = log_path(settings.store_path, run_id, attempt or run.attempt)
+    offset = offset if tail is None else log_reading.tail_start(path, tail)
+    content = log_reading.read(path, offset)
     headers = {"X-Next-Offset": str(offset + len(content))}
     return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
 
@@ -205,21 +209,3 @@ def evaluation(found: RunEvaluation) -> Evaluation:
             **{name: getattr(score, name) for name in score.__slots__},
         }
     )
-
-
-def _read(path: Path, offset: int) -> bytes:
-    """At most LOG_BYTES of a log from `offset` on, cut before a character that is not whole yet."""
-    try:
-        with path.open("rb") as log:
-            log.seek(offset)
-            content = log.read(LOG_BYTES)
-    except FileNotFoundError:
-        return b""
-    for cut in range(1, min(4, len(content)) + 1):
-        byte = content[-cut]
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return content[:-cut] if cut < needed else content
-        if byte < 0x80:
-            break
-    return content

@@ -66,8 +66,9 @@ def claim(
 def keep(db: Database, tokens: Collection[str], lease_s: float, start_s: float) -> None:
     """Renews the leases of attempts whose processes their host sees, but which have not reported themselves yet.
 
-    A process needs long to start on a busy machine, longer than a lease; from its first report on it holds its run by
-    its own heartbeat.
+    A process may need longer than a short lease to start on a busy machine; from its first report on it holds its run
+    by its own heartbeat. One that hangs before that has its run for `start_s`, or for its first lease where that is
+    longer, and no longer.
 
     Args:
         db: the database.
@@ -78,11 +79,15 @@ def keep(db: Database, tokens: Collection[str], lease_s: float, start_s: float) 
     with db.read() as session:
         late = now(session) - timedelta(seconds=start_s)
         waits = and_(AttemptRow.state == "running", AttemptRow.pid.is_(None), AttemptRow.claimed_at > late)
-        starting = session.scalars(select(AttemptRow.token).where(AttemptRow.token.in_(tokens), waits)).all()
+        query = select(AttemptRow.token, AttemptRow.claimed_at).where(AttemptRow.token.in_(tokens), waits)
+        starting = session.execute(query).all()
     if starting:
         with db.write(ordered=False) as session:
-            until = now(session) + timedelta(seconds=lease_s)
-            session.execute(update(AttemptRow).where(AttemptRow.token.in_(starting), waits).values(lease_until=until))
+            renewed = now(session) + timedelta(seconds=lease_s)
+            for token, claimed_at in starting:
+                until = min(renewed, claimed_at + timedelta(seconds=start_s))
+                change = update(AttemptRow).where(AttemptRow.token == token, waits, AttemptRow.lease_until < until)
+                session.execute(change.values(lease_until=until))
 
 
 def living_tokens(db: Database) -> frozenset[str]:

@@ -149,8 +149,10 @@ def _search(only: ExperimentFilter) -> tuple[Walk, ColumnElement[bool] | None]:
     return Walk(order, fixed, low, high, not only.oldest_first), walks.all_of(conditions)
 
 
-def request_cancel(db: Database, experiment_id: str) -> Experiment:
+def request_cancel(db: Database, experiment_id: str, by: str = "") -> Experiment:
     """Cancels its runs that have not ended, but for those that another experiment's living runs need.
+
+    `by` is who does, empty where nobody was asked.
 
     Raises:
         NotFound: there is none of that id.
@@ -167,15 +169,16 @@ def request_cancel(db: Database, experiment_id: str) -> Experiment:
         needed = _needed_elsewhere(session, experiment_id)
         for run in living:
             if run.id not in needed:
-                cancel_row(session, run)
+                cancel_row(session, run, by)
         session.flush()
         return _read(row, dict(Counter(run.state for run in runs)))
 
 
-def retry(db: Database, experiment_id: str, *, anew: bool = False) -> Experiment:
+def retry(db: Database, experiment_id: str, *, anew: bool = False, by: str = "") -> Experiment:
     """Queues its runs again that failed or were cancelled, each as a new attempt of the same run.
 
-    With `anew`, these begin from nothing and not from their last checkpoints.
+    With `anew`, these begin from nothing and not from their last checkpoints. `by` is who retries it, empty where
+    nobody was asked.
 
     Raises:
         NotFound: there is none of that id.
@@ -188,7 +191,7 @@ def retry(db: Database, experiment_id: str, *, anew: bool = False) -> Experiment
         ended = [run for run in runs if run.state in RETRIABLE]
         if not ended:
             raise IllegalMove(f"the experiment {experiment_id} has no run that failed or was cancelled")
-        queue_again(session, ended, anew=anew)
+        queue_again(session, ended, anew=anew, by=by)
         return _read(row, dict(Counter(run.state for run in runs)))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import LeaseLost
 from storage.records.database import Database, now
-from storage.records.runs import move, printable, row_of
+from storage.records.runs import cancelled_by, move, printable, row_of
 from storage.records.states import AttemptState
 from storage.records.tables import AttemptRow, RunRow
 
@@ -48,6 +48,9 @@ def close(session: Session, attempt: AttemptRow, state: AttemptState, reason: st
 
 
 def end_cancelled(session: Session, row: RunRow, attempt: AttemptRow, message: str) -> None:
-    """Ends an attempt and its run as cancelled within such a transaction; `message` is the event's."""
+    """Ends an attempt and its run as cancelled within such a transaction; `message` is the event's.
+
+    Why stands in the run's row since somebody asked for it.
+    """
     close(session, attempt, "cancelled", None if message == "stopped" else message)
-    move(session, row, "cancelled", message, reason_code="cancelled", reason="somebody cancelled it")
+    move(session, row, "cancelled", message, reason_code="cancelled", reason=row.reason or cancelled_by(""))

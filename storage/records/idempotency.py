@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select, tuple_
 from sqlalchemy import insert as inserting
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import KeyReused
+from storage.records import revision
 from storage.records.database import Database, now
 from storage.records.tables import IdempotencyRow
 
 _FIND = select(IdempotencyRow.request_digest, IdempotencyRow.made, IdempotencyRow.created_at).where(
     IdempotencyRow.owner == bindparam("owner"), IdempotencyRow.key == bindparam("key")
 )
+KEPT = timedelta(days=30)
+"""How long a key is remembered at least."""
+PIECE = 1000
+"""Keys that are forgotten in one transaction."""
+MOST = 100_000
+"""Keys that are forgotten in one call: the rest waits for the next."""
+
 _KEEP = inserting(IdempotencyRow.__table__)  # type: ignore[arg-type]
 
 
@@ -67,3 +76,31 @@ class Once:
                 "created_at": now(session),
             },
         )
+
+
+def forget_old(db: Database) -> int:
+    """Forgets keys that are older than KEPT, in pieces, so that nobody waits long for the writer's lock.
+
+    Returns:
+        How many; at most MOST.
+
+    Raises:
+        WrongRevision: the database's tables are not those of this code.
+    """
+    forgotten = 0
+    while forgotten < MOST:
+        with db.read() as session:
+            revision.check(session)
+            old = select(IdempotencyRow.owner, IdempotencyRow.key).where(
+                IdempotencyRow.created_at < now(session) - KEPT
+            )
+            found = [(owner, key) for owner, key in session.execute(old.limit(PIECE))]
+        if found:
+            with db.write() as session:
+                session.execute(
+                    delete(IdempotencyRow).where(tuple_(IdempotencyRow.owner, IdempotencyRow.key).in_(found))
+                )
+        forgotten += len(found)
+        if len(found) < PIECE:
+            break
+    return forgotten

@@ -45,6 +45,19 @@ def start(
         runs.note(session, row, f"started on {host} ({device}), process {pid}")
 
 
+def report(db: Database, token: str, *, pid: int, lease_s: float) -> None:
+    """Says that the attempt's process lives, before it does anything that takes long; renews the lease.
+
+    From here on no host keeps the lease for it.
+
+    Raises:
+        LeaseLost: the token no longer holds the run.
+    """
+    with holding(db, token, ordered=False) as (session, _, attempt):
+        attempt.pid = pid
+        attempt.lease_until = now(session) + timedelta(seconds=lease_s)
+
+
 def beat(
     db: Database, token: str, *, lease_s: float, progress: dict[str, Any] | None = None, rss_bytes: int = 0
 ) -> bool:

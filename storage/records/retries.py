@@ -16,10 +16,11 @@ from storage.records.states import RETRIABLE, check_retry
 from storage.records.tables import RemovalRow, RunInputRow, RunRow
 
 
-def retry(db: Database, run_id: str, *, anew: bool = False) -> Run:
+def retry(db: Database, run_id: str, *, anew: bool = False, by: str = "") -> Run:
     """Queues a run again, and with it the runs that were given up because of it.
 
-    Its next attempt goes on from the last checkpoint, where the stage keeps any; with `anew`, from nothing.
+    Its next attempt goes on from the last checkpoint, where the stage keeps any; with `anew`, from nothing. `by` is
+    who retries it, empty where nobody was asked.
 
     Raises:
         NotFound: there is none of that id.
@@ -27,11 +28,11 @@ def retry(db: Database, run_id: str, *, anew: bool = False) -> Run:
     """
     with db.write() as session:
         row = row_of(session, run_id, lock=True)
-        queue_again(session, [row], anew=anew)
+        queue_again(session, [row], anew=anew, by=by)
         return read_row(row)
 
 
-def queue_again(session: Session, rows: Sequence[RunRow], *, anew: bool = False) -> None:
+def queue_again(session: Session, rows: Sequence[RunRow], *, anew: bool = False, by: str = "") -> None:
     """Queues runs again within an ordered write transaction, and the runs that were given up because of them.
 
     Raises:
@@ -53,7 +54,8 @@ def queue_again(session: Session, rows: Sequence[RunRow], *, anew: bool = False)
         row = every[run_id]
         if anew and run_id in asked:
             row.anew_after = row.attempt
-        move(session, row, "queued", f"retried after attempt {row.attempt}" if row.attempt else "retried", again=True)
+        said = f"retried by {by}" if by else "retried"
+        move(session, row, "queued", f"{said} after attempt {row.attempt}" if row.attempt else said, again=True)
     session.flush()
 
 

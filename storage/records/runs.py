@@ -196,8 +196,13 @@ def of_experiment(db: Database, experiment_id: str) -> list[Run]:
         return read_all(session, select(RunRow.id).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id))
 
 
-def request_cancel(db: Database, run_id: str) -> Run:
+def request_cancel(db: Database, run_id: str, by: str = "") -> Run:
     """Cancels a queued or ready run at once; asks the worker of a running one to stop.
+
+    Args:
+        db: the database.
+        run_id: the run.
+        by: who cancels it; empty where nobody was asked.
 
     Raises:
         NotFound: there is none of that id.
@@ -207,27 +212,43 @@ def request_cancel(db: Database, run_id: str) -> Run:
         row = row_of(session, run_id, lock=True)
         if row.state in FINAL:
             raise IllegalMove(f"the run {run_id} is {row.state} and cannot be cancelled: it has ended")
-        cancel_row(session, row)
+        cancel_row(session, row, by)
         session.flush()
         return read_row(row)
 
 
-def cancel_row(session: Session, row: RunRow) -> None:
+def cancel_row(session: Session, row: RunRow, by: str = "") -> None:
     """Cancels a run that has not ended, as `request_cancel` does, within a transaction.
 
-    No process of ours stops one that its owner runs: it is cancelled at once, and what its trainer sends is refused.
+    The reason of one that is asked to stop stands in its row at once, for `fencing.end_cancelled` to keep. No process
+    of ours stops one that its owner runs: it is cancelled at once, and what its trainer sends is refused.
     """
     if row.state == "running" and row.stage in BY_OWNER:
         ended = {"state": "cancelled", "ended_at": now(session)}
         session.execute(update(AttemptRow).where(AttemptRow.token == row.token).values(ended))
     elif row.state == "running":
         if not row.cancel_requested:
-            row.cancel_requested = True
-            note(session, row, "cancellation requested")
+            row.cancel_requested, row.reason = True, cancelled_by(by)
+            note(session, row, f"cancellation requested{_by(by)}")
         return
     row.cancel_requested = True
-    said = "cancelled before it ran" if row.state != "running" else "cancelled; its trainer is told when it next calls"
-    move(session, row, "cancelled", said, reason_code="cancelled", reason="somebody cancelled it")
+    then = " before it ran" if row.state != "running" else "; its trainer is told when it next calls"
+    move(session, row, "cancelled", f"cancelled{_by(by)}{then}", reason_code="cancelled", reason=cancelled_by(by))
+
+
+def cancelled_by(name: str) -> str:
+    """Why a run ended that was cancelled, in words; an empty name is nobody's in particular.
+
+    Examples:
+        >>> cancelled_by("ada"), cancelled_by("")
+        ('cancelled by ada', 'somebody cancelled it')
+    """
+    return f"cancelled by {name}" if name else "somebody cancelled it"
+
+
+def _by(name: str) -> str:
+    """Who did something, for the end of an event's words."""
+    return f" by {name}" if name else ""
 
 
 def move(

@@ -23,6 +23,8 @@ from storage.settings import Settings
 
 API = "/api/v1"
 ADDRESS = "http://127.0.0.1:8765"
+HERE = ("127.0.0.1", 50_000)
+"""A client on this machine: where no token is asked for, others are refused."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Api:
 def api(settings: Settings, database_url: str) -> Iterator[Api]:
     """A running service, its scheduler ticking; once on SQLite and once on PostgreSQL."""
     app = create_app(settings.model_copy(update={"database_url": database_url}))
-    with TestClient(app, ADDRESS, raise_server_exceptions=False) as http:
+    with TestClient(app, ADDRESS, client=HERE, raise_server_exceptions=False) as http:
         yield Api(http, app.state.parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,9 +18,11 @@ from service.app import create_app
 from service.problems import TooManyRequests
 from service.rate import Rate
 from storage.errors import InvalidInput
+from storage.log_format import JsonFormatter
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
 from storage.settings import Settings, is_loopback
+from tests.service.conftest import ADDRESS, HERE
 
 INGEST = {"spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"}
 ADMINS = ("/api/v1/tokens", "/api/v1/webhooks")
@@ -130,6 +133,33 @@ def test_what_somebody_submits_is_theirs_and_only_they_and_admins_cancel_it(lab:
     assert lab.ask("admin", "POST", f"/api/v1/experiments/{made['id']}/cancel").json()["state"] == "cancelled"
 
 
+def test_who_cancelled_and_retried_stands_in_the_event_and_who_asked_in_the_log(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = lab.ask("submitter", "POST", "/api/v1/runs", LABELS).json()["id"]
+    made = lab.ask("submitter", "POST", "/api/v1/experiments", {"name": "x", "runs": [LABELS]}).json()
+    tokens = lab.ask("admin", "GET", "/api/v1/tokens").json()["items"]
+    (token,) = [one["id"] for one in tokens if one["owner"] == "admin"]
+    asked = [f"/api/v1/{path}" for path in (f"runs/{run}", f"experiments/{made['id']}")]
+    with caplog.at_level(logging.INFO, "vlglab.service"):
+        for path in asked:
+            for verb in ("cancel", "retry", "cancel"):
+                assert lab.ask("admin", "POST", f"{path}/{verb}").status_code == 200
+        lab.ask("admin", "POST", f"/api/v1/tokens/{token}/revoke")
+        lab.ask("admin", "DELETE", f"/api/v1/runs/{run}")
+    for one in (run, made["runs"][0]["id"]):
+        assert lab.ask("reader", "GET", f"/api/v1/runs/{one}").json()["reason"] == "cancelled by admin"
+        said = [event["message"] for event in lab.ask("reader", "GET", f"/api/v1/runs/{one}/events").json()["items"]]
+        whose = [message for message in said if "by admin" in message]
+        assert whose == ["cancelled by admin before it ran", "retried by admin", "cancelled by admin before it ran"]
+    lines = [record for record in caplog.records if record.name == "vlglab.service"]
+    assert f"POST {asked[0]}/cancel by admin ({token}): 200" in [line.getMessage() for line in lines]
+    written = [json.loads(JsonFormatter().format(line)) for line in lines if "method" in line.__dict__]
+    known = [(line["method"], line["owner"], line["token_id"]) for line in written[:7]]
+    assert known == [("POST", "admin", token)] * 7
+    assert ("owner" not in written[7], written[7]["status"]) == (True, 401), "the token was revoked"
+
+
 def test_tokens_are_made_shown_once_and_revoked_over_http(lab: Lab) -> None:
     made = lab.ask("admin", "POST", "/api/v1/tokens", {"owner": "ada", "role": "reader", "days": 1}).json()
     assert lab.ask(made["secret"], "GET", "/api/v1/whoami").json() == {"name": "ada", "role": "reader"}
@@ -179,14 +209,14 @@ def test_every_answer_tells_browsers_to_be_careful(lab: Lab) -> None:
         answer = lab.http.get(path)
         for name, value in HEADERS.items():
             assert answer.headers[name] == value, path
-        assert ("content-security-policy" in answer.headers) == (path != "/docs")
+        assert (answer.headers["content-security-policy"][12:] == "'none'; frame-ancestors 'none'") == (path != "/docs")
 
 
 def test_a_caller_who_sends_too_many_waits_and_others_do_not(settings: Settings) -> None:
     upgrade(settings.resolved_database_url)
     app = create_app(settings.model_copy(update={"requests_per_s": 0.01}))
     secret = access_tokens.create(app.state.parts.db, "ada", "reader")[1]
-    with TestClient(app, "http://127.0.0.1:8765") as http:
+    with TestClient(app, ADDRESS, client=HERE) as http:
         assert http.get("/api/v1/runs").status_code == 200
         refused = http.get("/api/v1/runs")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
@@ -271,7 +301,7 @@ def test_on_loopback_a_token_that_is_shown_counts(settings: Settings) -> None:
     upgrade(settings.resolved_database_url)
     app = create_app(settings)
     secrets: dict[Role, str] = {role: access_tokens.create(app.state.parts.db, role, role)[1] for role in ROLES}
-    with TestClient(app, "http://127.0.0.1:8765") as http:
+    with TestClient(app, ADDRESS, client=HERE) as http:
         assert http.get("/api/v1/whoami").json() == {"name": "", "role": "admin"}
         for role, secret in secrets.items():
             shown = {"Authorization": f"Bearer {secret}"}

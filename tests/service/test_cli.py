@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from service import examples, schemas
+from service import examples, log_reading, schemas
 from service.cli.console import Shell
 from service.cli.entry import app
 from storage.settings import Settings, settings
@@ -152,6 +154,38 @@ def test_following_a_log_begins_anew_with_the_next_attempt() -> None:
     )
     _, out = vlglab(api, "runs", "logs", "r1", "-f")
     assert out == "lost\nfound\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "lines", "shown"),
+    [
+        (b"one\ntwo\nthree\n", 2, b"two\nthree\n"),
+        (b"one\ntwo\rthree", 1, b"two\rthree"),
+        (b"one\ntwo\n", 0, b""),
+        (b"one\ntwo\n", 9, b"one\ntwo\n"),
+        (b"", 3, b""),
+        (b"%s\n" % (b"x" * 5000) * 4, 2, b"%s\n" % (b"x" * 5000) * 2),
+        (b"short\n" + b"y" * 9000 + b"\n", 1, b"y" * 9000 + b"\n"),
+    ],
+)
+@pytest.mark.parametrize("follow", [(), ("--follow",)], ids=["", "follow"])
+def test_a_log_is_shown_from_its_last_lines_on(
+    tmp_path: Path, log: bytes, lines: int, shown: bytes, follow: tuple[str, ...]
+) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(log)
+
+    def read(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params
+        start = log_reading.tail_start(path, int(asked["tail"])) if "tail" in asked else int(asked["offset"])
+        piece = log_reading.read(path, start)
+        return httpx.Response(200, content=piece, headers={"X-Next-Offset": str(start + len(piece))})
+
+    run = httpx.Response(200, json={**examples.RUN, "state": "succeeded"})
+    api = FakeApi({("GET", "/api/v1/runs/r1/logs"): read, ("GET", "/api/v1/runs/r1"): [run]})
+    result, out = vlglab(api, "runs", "logs", "r1", "--tail", str(lines), *follow)
+    assert result.exit_code == 0, result.stderr
+    assert out.encode() == shown
 
 
 def test_without_follow_a_log_is_read_to_its_present_end() -> None:
@@ -322,3 +356,42 @@ def test_the_settings_are_shown_with_their_defaults_and_without_secrets(monkeypa
     assert {f"VLGLAB_{name.upper()}" for name in Settings.model_fields} <= set(shown)
     assert shown["VLGLAB_STORE_URL"] == "file:///srv/lab/store"
     assert shown["VLGLAB_API_TOKEN"] == "***"
+
+
+@pytest.mark.parametrize(("command", "path"), [("runs submit", "runs"), ("experiments submit-plan", "experiments")])
+def test_a_dry_run_of_a_file_shows_what_would_be_computed_and_submits_nothing(
+    tmp_path: Path, command: str, path: str
+) -> None:
+    asked = examples.RUN_LIST_REQUEST if path == "experiments" else {"spec": {"stage": "embed_labels"}}
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    api = FakeApi({("POST", f"/api/v1/{path}"): examples.DRY_RUN})
+    result, out = vlglab(api, *command.split(), str(tmp_path / "asked.json"), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "nothing was submitted" in out
+    _, out = vlglab(api, *command.split(), str(tmp_path / "asked.json"), "--dry-run", "--json")
+    assert json.loads(out)["runs"]
+    assert [request.url.params.get("dry_run") for request in api.requests] == ["true", "true"]
+
+
+def test_a_rerun_is_given_what_is_wanted_of_it_and_nothing_else() -> None:
+    api = FakeApi({("POST", "/api/v1/runs/r1/rerun"): examples.RUN})
+    wanted = ["--priority", "7", "--notes", "again", "--time-limit", "60", "--gpus", "0", "--memory-gb", "1.5"]
+    result, _ = vlglab(api, "runs", "rerun", "r1", *wanted)
+    assert result.exit_code == 0, result.output
+    vlglab(api, "runs", "rerun", "r1")
+    asked = {"priority": 7, "notes": "again", "time_limit_s": 60, "gpus": 0, "memory_gb": 1.5}
+    assert api.bodies() == [{"changes": {}, **asked}, {"changes": {}}]
+
+
+@pytest.mark.parametrize("words", [("--version", "--json"), ("--json", "--version")])
+def test_the_version_is_json_when_asked(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"version": version("vlglab")}
+    assert CliRunner().invoke(app, ["--version"]).stdout == version("vlglab") + "\n"
+
+
+def test_json_before_a_command_is_refused_and_says_where_it_goes() -> None:
+    result, out = vlglab(FakeApi({}), "--json", "runs", "list")
+    assert (result.exit_code, out) == (2, "")
+    assert "vlglab runs list --json" in result.stderr

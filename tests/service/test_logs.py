@@ -21,6 +21,7 @@ from storage.records import runs
 from storage.settings import Settings
 from tests.fixtures.receiver import Receiver, receiving
 from tests.fixtures.waiting import wait_until
+from tests.service.conftest import ADDRESS, HERE
 
 LABELS = schemas.RunRequest.model_validate({"spec": {"stage": "embed_labels", "label_set": "s3dis13"}, "name": "l"})
 
@@ -59,6 +60,7 @@ def test_a_journey_with_tokens_is_logged_as_json_with_ids_and_without_a_secret(t
     assert [line["attempt"] for line in found["host"] if line.get("run_id") == run_id] == [1]
     posts = [line for line in found["service"] if line.get("path") == "/api/v1/experiments"]
     assert len(posts) == 1 and posts[0]["status"] == 201 and posts[0]["request_id"]
+    assert posts[0]["owner"] == "eve" and posts[0]["token_id"]
     assert any(line.get("delivery_id") and line.get("run_id") == run_id for line in found["service"])
     key = config.webhook_key_path.read_text().strip()
     secrets = (admin, eve, hook, hook.removeprefix("whsec_"), key, "vlglab_wrong_wrong", "a-path-with-a-secret")
@@ -81,7 +83,7 @@ def test_every_answer_has_a_request_id_also_where_the_service_fails(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(runs, "list_fields", fail)
-    with TestClient(create_app(settings), "http://127.0.0.1:8765", raise_server_exceptions=False) as http:
+    with TestClient(create_app(settings), ADDRESS, client=HERE, raise_server_exceptions=False) as http:
         ids = set()
         for path in ("/healthz", "/api/v1/nothing", "/docs", "/openapi.json", "/api/v1/runs", "/api/v1/runs/r404"):
             answer = http.get(path)
@@ -101,7 +103,7 @@ def test_every_answer_has_a_request_id_also_where_the_service_fails(
 
 def test_a_path_cannot_forge_a_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     upgrade(settings.resolved_database_url)
-    with caplog.at_level("INFO"), TestClient(create_app(settings), "http://127.0.0.1:8765") as http:
+    with caplog.at_level("INFO"), TestClient(create_app(settings), ADDRESS, client=HERE) as http:
         http.post("/api/v1/x%0AERROR%20forged")
     (line,) = [record.getMessage() for record in caplog.records if record.name == "vlglab.service"]
     assert line == "POST /api/v1/x%0AERROR%20forged: 404"

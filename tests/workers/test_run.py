@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from migrations.upgrade import upgrade
 from storage.errors import DatabaseError
 from storage.records import claims, events, hosts, leases, runs
 from storage.records.database import Database
+from storage.records.tables import AttemptRow
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
 from tests.fixtures.moving_runs import make_ready
+from tests.fixtures.waiting import wait_until
 from workers import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +81,40 @@ def test_a_database_that_goes_away_costs_an_attempt_and_not_the_run(
     assert found.state == state
     assert found.reason_code == (None if state == "queued" else "worker_lost")
     assert any("server closed the connection" in event.message for event in events.after(db, made.id))
+
+
+def test_a_process_holds_its_run_by_itself_before_anything_that_may_take_long(
+    db: Database, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
+    (made,) = runs.create(db, [planned])
+    make_ready(db, made.id)
+    claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
+    assert claim is not None
+    leases.beat(db, claim.token, lease_s=0.0)  # nobody keeps it any more
+    seen: list[object] = []
+
+    def attempt() -> AttemptRow:
+        with db.read() as session:
+            found = session.get(AttemptRow, claim.token)
+            assert found is not None
+            return found
+
+    def slow_git() -> dict[str, object]:
+        first = attempt()
+        seen.append(first.pid)
+        wait_until(lambda: attempt().lease_until > first.lease_until + timedelta(seconds=0.3), 20)
+        raise DatabaseError("enough was seen")
+
+    monkeypatch.setattr(run, "code_version", slow_git)
+    config = settings.model_copy(update={"database_url": database_url, "heartbeat_s": 0.1})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run.run_once(made.id, claim.token, config) == 1
+        assert run.run_once(made.id, claim.token, config) == 3, "it is fenced off now, and writes nothing"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [os.getpid()]
 
 
 def test_a_process_of_another_revision_than_the_database_writes_nothing_and_says_so_by_its_status(

@@ -19,7 +19,7 @@ from storage.records.database import Database, now
 from storage.records.tables import Base, RemovalRow
 from storage.settings import Settings
 from tests.fixtures.waiting import wait_until
-from tests.service.conftest import ADDRESS, API, Api
+from tests.service.conftest import ADDRESS, API, HERE, Api
 
 TEXT = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
 INGEST = {"name": "ingest", "spec": {"stage": "ingest", "label_set": "s3dis13"}, "dataset": "offices"}
@@ -223,13 +223,13 @@ def test_deleting_what_has_not_ended_is_refused(api: Any, offices: str) -> None:
 
 def test_a_new_service_ends_the_deletions_of_one_that_died(settings: Settings, database_url: str) -> None:
     config = settings.model_copy(update={"database_url": database_url})
-    with TestClient(create_app(config), ADDRESS) as http:
+    with TestClient(create_app(config), ADDRESS, client=HERE) as http:
         made = http.post(f"{API}/runs", json=TEXT).json()
         assert http.post(f"{API}/runs/{made['id']}/cancel").status_code == 200
         db = http.app.state.parts.db  # type: ignore[attr-defined]
         with db.write() as session:
             session.add(RemovalRow(what="run", id=made["id"], at=now(session)))
-    with TestClient(create_app(config), ADDRESS) as http:
+    with TestClient(create_app(config), ADDRESS, client=HERE) as http:
         wait_until(lambda: http.get(f"{API}/runs/{made['id']}").status_code == 404, within_s=60)
 
 
@@ -297,7 +297,7 @@ def guarded(settings: Settings, database_url: str) -> Iterator[TestClient]:
     access_tokens.create(db, "root", "admin", None)
     db.close()
     app = create_app(settings.model_copy(update={"database_url": database_url, "require_tokens": True}))
-    with TestClient(app, ADDRESS, raise_server_exceptions=False) as http:
+    with TestClient(app, ADDRESS, client=HERE, raise_server_exceptions=False) as http:
         yield http
 
 

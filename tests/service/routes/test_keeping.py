@@ -28,6 +28,7 @@ from storage.records import access_tokens, part_index, policies, read_leases
 from storage.records.database import Database
 from storage.settings import Settings
 from tests.fixtures.publishing import leave
+from tests.service.conftest import ADDRESS, HERE
 from tests.service.fake_api import FakeApi
 from tests.service.test_cli import page
 
@@ -181,7 +182,7 @@ def guarded(settings: Settings, database_url: str) -> Iterator[tuple[TestClient,
     secrets["other"] = access_tokens.create(open_.state.parts.db, "other", "reader")[1]
     asks = settings.model_copy(update={"database_url": database_url, "require_tokens": True})
     open_.state.parts.db.close()
-    with TestClient(create_app(asks), "http://127.0.0.1:8765") as http:
+    with TestClient(create_app(asks), ADDRESS, client=HERE) as http:
         yield http, secrets
 
 

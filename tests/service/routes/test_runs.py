@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.routes import runs as route
+from service import log_reading
 from storage.artifacts.logs import log_path
 from storage.records import leases
 from storage.records.evaluations import EvaluationRow
@@ -110,7 +110,10 @@ def test_a_log_is_read_piece_by_piece(api: Any, worker: Any, monkeypatch: pytest
     whole = "mIoU 43 % – µ größer\n日本語 😀\n" * 3
     path.write_bytes(whole.encode())
     assert api.http.get(url).text == whole
-    monkeypatch.setattr(route, "LOG_BYTES", 7)
+    assert api.http.get(url, params={"tail": 20}).text == "日本語 😀\n"
+    assert api.http.get(url, params={"tail": 20}).headers["X-Next-Offset"] == str(len(whole.encode()))
+    assert "leave the other out" in api.get(url.removeprefix("/api/v1"), status=422, tail=20, offset=1)["detail"]
+    monkeypatch.setattr(log_reading, "LOG_BYTES", 7)
     text, offset = "", 0
     while True:
         piece = api.http.get(url, params={"offset": offset})

@@ -24,15 +24,16 @@ from storage.records.deliveries import Delivery
 from storage.settings import Settings
 from tests.fixtures.receiver import Receiver, receiving
 from tests.fixtures.waiting import wait_until
+from tests.service.conftest import ADDRESS, HERE
 
 LABELS = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
-HERE = {"webhook_hosts": ["127.0.0.1"], "webhook_backoff_s": 0.01, "webhook_timeout_s": 5.0}
+ALLOWED = {"webhook_hosts": ["127.0.0.1"], "webhook_backoff_s": 0.01, "webhook_timeout_s": 5.0}
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Settings under which this machine may be told, and soon again."""
-    return settings.model_copy(update=HERE)
+    return settings.model_copy(update=ALLOWED)
 
 
 def ended(api: Any) -> str:
@@ -98,14 +99,14 @@ def test_what_was_not_told_when_the_service_stopped_is_told_by_the_next(settings
     from fastapi.testclient import TestClient
 
     with receiving(Receiver()) as receiver:
-        with TestClient(create_app(config), "http://127.0.0.1:8765") as http:
+        with TestClient(create_app(config), ADDRESS, client=HERE) as http:
             made = http.post("/api/v1/webhooks", json={"url": receiver.url}).json()
             ids = [http.post("/api/v1/runs", json=LABELS).json()["id"] for _ in range(12)]
         for run_id in ids:  # nobody serves: the outbox keeps them
             runs.request_cancel(db, run_id)
         assert receiver.bodies == []
         apps = [create_app(config), create_app(config)]
-        with TestClient(apps[0], "http://127.0.0.1:8765"), TestClient(apps[1], "http://127.0.0.1:8765"):
+        with TestClient(apps[0], ADDRESS, client=HERE), TestClient(apps[1], ADDRESS, client=HERE):
             wait_until(lambda: len(receiver.bodies) >= 12, 30)
             wait_until(lambda: {one.state for one in outbox(db)} == {"delivered"}, 30)
         assert len(receiver.bodies) == len(set(receiver.ids())) == 12

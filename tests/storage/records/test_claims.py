@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+from pydantic import ValidationError
+
 from storage import keys
+from storage.errors import LeaseLost
 from storage.records import claims, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database, now
 from storage.records.runs import Run
-from storage.records.tables import RunRow
+from storage.records.tables import AttemptRow, RunRow
+from storage.settings import Settings
 from storage.specs import stages
 from tests.fixtures.moving_runs import make_ready
 
@@ -98,6 +103,38 @@ def test_a_process_that_does_not_report_in_time_loses_its_run(db: Database, clai
     claim = claimed(lease_s=0.0)
     claims.keep(db, [claim.token], 60.0, start_s=0.0)
     assert lost_attempts.expire(db, 3) == [claim.run_id]
+
+
+def test_a_process_that_hangs_before_it_reports_is_kept_no_longer_than_it_may_take_to_start(
+    db: Database, claimed: Claimed
+) -> None:
+    short, long = claimed(lease_s=0.0), claimed(lease_s=500.0)
+    claims.keep(db, [short.token, long.token], 60.0, start_s=25.0)
+    assert held_s(db, short) == 25.0
+    assert held_s(db, long) == 500.0, "what it was given with its claim is not taken away"
+
+
+def test_a_process_that_has_said_that_it_lives_is_kept_by_no_host(db: Database, claimed: Claimed) -> None:
+    claim = claimed(lease_s=0.0)
+    leases.report(db, claim.token, pid=7, lease_s=-1.0)
+    claims.keep(db, [claim.token], 60.0, start_s=60.0)
+    assert lost_attempts.expire(db, 3) == [claim.run_id]
+    with pytest.raises(LeaseLost):
+        leases.report(db, claim.token, pid=7, lease_s=60.0)
+
+
+def test_no_run_stays_long_with_a_machine_that_died() -> None:
+    assert Settings(lease_s=120).lease_s == 120
+    with pytest.raises(ValidationError, match="VLGLAB_LEASE_S|lease_s"):
+        Settings(lease_s=121)
+
+
+def held_s(db: Database, claim: Claim) -> float:
+    """Seconds from an attempt's claim until its lease lapses."""
+    with db.read() as session:
+        attempt = session.get(AttemptRow, claim.token)
+        assert attempt is not None
+        return (attempt.lease_until - attempt.claimed_at).total_seconds()
 
 
 def test_a_process_that_reports_has_a_whole_lease_from_then_on(db: Database, claimed: Claimed) -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from storage.errors import KeyReused, SpecInvalid
-from storage.records import experiments, runs
+from storage.records import experiments, idempotency, runs
 from storage.records.database import Database
-from storage.records.idempotency import Once
+from storage.records.database import now as db_now
+from storage.records.idempotency import KEPT, Once
 from storage.records.submissions import Submission
+from storage.records.tables import IdempotencyRow
 from storage.specs import stages
 from storage.specs.plans import ArtifactRef, PlannedRun
 
@@ -68,3 +72,21 @@ def test_of_many_at_once_one_makes_it(db: Database) -> None:
     assert len({run.id for run, _ in got}) == 1
     assert sorted(is_new for _, is_new in got) == [False] * 5 + [True]
     assert len(runs.list_runs(db).items) == 1
+
+
+def test_old_keys_are_forgotten_in_pieces_and_young_ones_stay(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "PIECE", 2)
+    for name in ("old1", "old2", "old3", "old4", "old5", "young"):
+        runs.create_one(db, LABELS, asked(name))
+    with db.write() as session:
+        moment = db_now(session)
+        for name, age in (("old", KEPT + timedelta(minutes=1)), ("young", KEPT - timedelta(minutes=1))):
+            change = update(IdempotencyRow).where(IdempotencyRow.key.startswith(name))
+            session.execute(change.values(created_at=moment - age))
+    monkeypatch.setattr(idempotency, "MOST", 4)
+    assert idempotency.forget_old(db) == 4, "the rest waits for the next look"
+    assert idempotency.forget_old(db) == 1
+    assert idempotency.forget_old(db) == 0
+    assert not runs.create_one(db, LABELS, asked("young"))[1]
+    assert runs.create_one(db, LABELS, asked("old1", "another"))[1], "a key that was forgotten is as good as new"
+    assert len(runs.list_runs(db).items) == 7, "what was made stays"

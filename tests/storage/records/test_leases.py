@@ -27,6 +27,7 @@ SCORE = EvaluationRow("ours", "covered", 0.5, 0.6, 10, [])
 
 WRITES: dict[str, dict[str, Any]] = {
     "start": {"pid": 1, "host": "h", "device": "cpu", "code": {}, "environment": {}},
+    "report": {"pid": 1, "lease_s": 1.0},
     "beat": {"lease_s": 1.0, "progress": {"unit": "scene"}, "rss_bytes": 1},
     "set_key": {"key": "k"},
     "release": {"reason": "r"},

@@ -134,6 +134,18 @@ def test_a_cancelled_run_that_is_retried_is_not_cancelled_again(db: Database, ho
     assert not leases.beat(db, again.token, lease_s=60.0)
 
 
+def test_a_retry_says_by_whom(db: Database, claimed: Claimed, new_run: NewRun) -> None:
+    claim, never = claimed(), new_run().id
+    tried = claim.run_id
+    for run_id in (tried, never):
+        runs.request_cancel(db, run_id)
+    leases.cancelled(db, claim.token)
+    for run_id in (tried, never):
+        retries.retry(db, run_id, by="ada")
+    assert events.after(db, tried)[-1].message == "retried by ada after attempt 1"
+    assert events.after(db, never)[-1].message == "retried by ada"
+
+
 def test_an_experiment_is_retried_whole(db: Database, host: str, broken: Experiment) -> None:
     claim = claims.claim(db, host, 60.0)
     assert claim is not None and claim.stage == "embed_labels"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from storage.errors import IllegalMove, NotFound, SpecInvalid, UnknownName
-from storage.records import events, leases, runs
+from storage.records import events, leases, lost_attempts, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -168,6 +168,35 @@ def test_a_running_run_is_asked_to_stop_once(db: Database, claimed: Claimed) -> 
     run = runs.request_cancel(db, claim.run_id)
     assert (run.state, run.cancel_requested) == ("running", True)
     assert [e.message for e in events.after(db, claim.run_id) if e.kind == "note"] == ["cancellation requested"]
+
+
+@pytest.mark.parametrize(("by", "reason"), [("ada", "cancelled by ada"), ("", "somebody cancelled it")])
+def test_a_cancelled_run_says_by_whom_however_it_ends(
+    db: Database, claimed: Claimed, new_run: NewRun, by: str, reason: str
+) -> None:
+    def stop(claim: Claim) -> str:
+        assert runs.request_cancel(db, claim.run_id, by).reason == reason
+        return claim.run_id
+
+    waiting, stopped, given_back, lost = new_run().id, claimed(), claimed(), claimed(lease_s=-1.0)
+    ended = [runs.request_cancel(db, waiting, by).id, stop(stopped), stop(given_back), stop(lost)]
+    leases.cancelled(db, stopped.token)
+    leases.release(db, given_back.token, "its host is stopping")
+    lost_attempts.expire(db, max_attempts=3)
+    for run_id in ended:
+        run = runs.get(db, run_id)
+        assert (run.state, run.reason_code, run.reason) == ("cancelled", "cancelled", reason)
+    whom = f" by {by}" if by else ""
+    assert events.after(db, waiting)[-1].message == f"cancelled{whom} before it ran"
+    assert f"cancellation requested{whom}" in [event.message for event in events.after(db, stopped.run_id)]
+
+
+def test_a_run_that_ends_well_though_somebody_cancelled_it_keeps_no_reason(db: Database, claimed: Claimed) -> None:
+    claim = claimed()
+    runs.request_cancel(db, claim.run_id, "ada")
+    leases.succeed(db, claim.token, {}, cached=False)
+    run = runs.get(db, claim.run_id)
+    assert (run.state, run.reason) == ("succeeded", None)
 
 
 def test_a_run_that_is_not_there(db: Database) -> None:
