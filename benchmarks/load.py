@@ -2,7 +2,8 @@
 
 The load is open: a submission is due at its time whether or not those before it were answered, and its latency counts
 from then. Every client follows all events and hangs up twice in between, to go on by Last-Event-ID; what it has heard
-is compared with the table. The service runs in a process of its own, without a worker host, and asks for tokens.
+is compared with the table. The service runs in a process of its own, without a worker host, and asks for tokens. With
+`--waiting N` so many runs wait all the while for one that nobody claims, and every second client follows one of those.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from sqlalchemy import text
 
 from benchmarks.served import service
 from migrations.upgrade import upgrade
-from storage.records import access_tokens
+from storage.records import access_tokens, datasets, runs
 from storage.records.database import Database
+from storage.records.datasets import Dataset
+from storage.specs import stages
+from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures.postgres import new_database, running_server
 
 API = "/api/v1"
@@ -55,6 +59,8 @@ class Load:
     """Latency of each submission from the moment that it was due, seconds."""
     read: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    follows: list[str] = field(default_factory=list)
+    """The run that each client follows; empty: all events."""
     heard: list[array[int]] = field(default_factory=list)
     """Ids of the events that each client heard, in the order in which it did."""
     drops: int = 0
@@ -77,7 +83,8 @@ class Load:
                 self.last = session.scalar(text("SELECT max(id) FROM events")) or 0
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_S):
-                    while any(not ids or ids[-1] < self.last for ids in self.heard):
+                    of_all = [ids for ids, run in zip(self.heard, self.follows, strict=True) if not run]
+                    while any(not ids or ids[-1] < self.last for ids in of_all):
                         await asyncio.sleep(0.05)
             self.done.set()
             for task in following:
@@ -143,7 +150,8 @@ class Load:
         """Hears events until `end`."""
         ids = self.heard[one]
         headers = {"Authorization": f"Bearer {self.tokens[one]}"} | ({"Last-Event-ID": str(ids[-1])} if ids else {})
-        async with http.get(f"{API}/events/stream", headers=headers) as stream:
+        only = {"run": self.follows[one]} if self.follows[one] else {}
+        async with http.get(f"{API}/events/stream", headers=headers, params=only) as stream:
             if stream.status != 200:
                 self.faults.append(f"{stream.status} for a stream")
                 await asyncio.sleep(0.5)
@@ -159,12 +167,14 @@ class Load:
 def check(load: Load, db: Database) -> list[str]:
     """What went wrong: failed requests, and what the tables say that clients did not see as it is."""
     with db.read() as session:
-        events = array("q", session.scalars(text("SELECT id FROM events ORDER BY id")))
-        runs, names = session.execute(text("SELECT count(*), count(DISTINCT name) FROM runs")).one()
+        rows = session.execute(text("SELECT id, run_id FROM events ORDER BY id")).all()
+        query = text("SELECT count(*), count(DISTINCT name) FROM runs WHERE owner <> ''")
+        num_runs, names = session.execute(query).one()
     faults = list(load.faults)
-    if runs != names or runs != len(load.submitted):
-        faults.append(f"{runs} runs of {names} names for {len(load.submitted)} submissions")
-    for one, ids in enumerate(load.heard):
+    if num_runs != names or num_runs != len(load.submitted):
+        faults.append(f"{num_runs} runs of {names} names for {len(load.submitted)} submissions")
+    for one, (ids, run) in enumerate(zip(load.heard, load.follows, strict=True)):
+        events = array("q", (event for event, of in rows if run in ("", of)))
         if ids != events:
             faults.append(
                 f"client {one} heard {len(ids)} events ({len(set(events) - set(ids))} missing) of {len(events)}"
@@ -177,7 +187,16 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
-def measure(database_url: str, clients: int, rate: float, seconds: float) -> tuple[Load, list[str]]:
+def wait(db: Database, number: int) -> list[str]:
+    """Makes so many runs that wait for one that nobody claims; returns their ids."""
+    dataset = datasets.add(db, Dataset("offices", "synthrooms", "/rooms", "s3dis13")).name
+    planned = [PlannedRun("source", stages.Ingest(label_set="s3dis13"), {}, dataset)]
+    inputs = {"scenes": OutputRef("source", "scenes")}
+    planned += [PlannedRun(f"waits {one}", stages.Extract(), inputs, dataset) for one in range(number)]
+    return [run.id for run in runs.create(db, planned)[1:]]
+
+
+def measure(database_url: str, clients: int, rate: float, seconds: float, waiting: int = 0) -> tuple[Load, list[str]]:
     """Loads a fresh service on a database without tables; returns what was measured, and what went wrong."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -187,8 +206,10 @@ def measure(database_url: str, clients: int, rate: float, seconds: float) -> tup
         try:
             access_tokens.create(db, "root", "admin")
             tokens = [access_tokens.create(db, f"c{one}", "submitter")[1] for one in range(clients)]
+            waiters = wait(db, waiting) if waiting else [""]
+            follows = [waiters[one % len(waiters)] if one % 2 else "" for one in range(clients)]
             with service(home, VLGLAB_DATABASE_URL=url, VLGLAB_REQUIRE_TOKENS="1") as (address, process):
-                load = Load(address, clients, rate, seconds, tokens)
+                load = Load(address, clients, rate, seconds, tokens, follows=follows)
                 before = sum(process.cpu_times()[:2])
                 uvloop.run(load.run(db))
                 load.cpu_s = sum(process.cpu_times()[:2]) - before
@@ -211,17 +232,18 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--rate", type=float, default=100.0, help="submissions a second, of all clients")
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--waiting", type=int, default=0, help="runs that wait all the while")
     given = parser.parse_args()
     with own_postgres() if given.postgres else contextlib.nullcontext("") as database_url:
-        load, faults = measure(database_url, given.clients, given.rate, given.seconds)
+        load, faults = measure(database_url, given.clients, given.rate, given.seconds, given.waiting)
     kind = "PostgreSQL" if given.postgres else "SQLite"
-    print(
-        f"{kind}: {given.clients} clients, {given.rate:g} submissions/s for {given.seconds:g} s, all follow all events"
-    )
+    who = f"every second one a run, {given.waiting} runs wait" if given.waiting else "all follow all events"
+    print(f"{kind}: {given.clients} clients, {given.rate:g} submissions/s for {given.seconds:g} s, {who}")
     for name, values in (("submitting", load.submitted), ("reading", load.read)):
         p50, p99, most = (quantile(values, share) * 1000 for share in (0.5, 0.99, 1.0))
         print(f"  {name:11}{len(values):7} answers  p50 {p50:6.0f} ms  p99 {p99:6.0f} ms  max {most:6.0f} ms")
-    print(f"  {len(load.heard[0])} events in each of {given.clients} streams, {load.drops} times taken up again")
+    num_events = len(load.heard[0])
+    print(f"  {num_events} events in a stream of all, {given.clients} streams, {load.drops} times taken up again")
     each_ms = 1000 * load.cpu_s / max(1, len(load.submitted))
     print(f"  the service took {load.cpu_s:.1f} s of processor time, {each_ms:.1f} ms a submission with all around it")
     print(f"  bar: p99 of submitting under {BAR_S * 1000:.0f} ms; load average {os.getloadavg()[0]:.1f}")

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from service import examples, problems
 from service.access import Pass, ThePass
 from service.dependencies import TheDatabase, TheFeed
-from service.feed import Feed, event_text
+from service.feed import Entry, Feed, Only, entry_of
 from service.schemas import Event
 from storage.errors import InvalidInput
 from storage.records import events, experiments, runs
@@ -78,7 +78,7 @@ def stream_events(
         if run is not None and _is_over(db, run, cursor):
             return Response(status_code=204)  # tells a browser that asks again after the end to ask no more
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    lines = _counted(_lines(db, feed, run, experiment, cursor), feed, shown)
+    lines = _counted(_lines(db, feed, Only(run, experiment), cursor), feed, shown)
     return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
 
 
@@ -103,23 +103,39 @@ async def _counted(lines: AsyncIterator[str], feed: Feed, shown: Pass) -> AsyncI
         feed.streams[shown.caller] -= 1
 
 
-async def _lines(db: Database, feed: Feed, run: str | None, experiment: str | None, cursor: int) -> AsyncIterator[str]:
-    """The text of a stream, from the event after `cursor` on."""
+async def _lines(db: Database, feed: Feed, only: Only, cursor: int) -> AsyncIterator[str]:
+    """The text of a stream, from the event after `cursor` on. The table is read only for what the feed's tail lacks."""
     yield f"retry: {RETRY_MS}\n\n"
+    seen = cursor
+    """Everything up to this event was sent, or is not of this stream: it goes on while others' events happen."""
+    over: bool | None = None if only.run is not None else False
+    """Whether the run of the stream had ended with the last event that was sent; None before that is known."""
     while not feed.closed:
         known = feed.last
-        ended = run is not None and (await asyncio.to_thread(runs.get, db, run)).state in FINAL
-        texts = feed.after(cursor) if run is None and experiment is None else None
-        if texts is None:
-            found = await asyncio.to_thread(events.after, db, run, cursor, _AT_ONCE, experiment_id=experiment)
-            texts = [(event.id, event_text(event)) for event in found]
-        if texts:
-            cursor = texts[-1][0]
-            yield "".join(text for _, text in texts)
-        if len(texts) >= _AT_ONCE:
+        in_tail = None if over is None else feed.after(seen, only)
+        if in_tail is not None:
+            found = in_tail
+        else:
+            over, found = await asyncio.to_thread(_from_table, db, only, seen)
+        if found:
+            cursor = seen = found[-1].id
+            over = only.run is not None and found[-1].state in FINAL
+            yield "".join(entry.text for entry in found)
+        if len(found) >= _AT_ONCE:
             continue
-        if ended:
+        if over:
             yield f"id: {cursor}\nevent: end\ndata: {{}}\n\n"
             return
-        if not await feed.newer(max(known, cursor), KEEP_ALIVE_S):
+        seen = max(known, seen)
+        if not await feed.newer(seen, KEEP_ALIVE_S, only):
             yield ": still here\n\n"
+
+
+def _from_table(db: Database, only: Only, cursor: int) -> tuple[bool, list[Entry]]:
+    """Whether the run of a stream is over, where no event follows; and the first events of the stream after `cursor`.
+
+    The state is read first: with no event after `cursor` in the second reading, it is still the run's.
+    """
+    over = only.run is not None and runs.get(db, only.run).state in FINAL
+    found = events.after(db, only.run, cursor, _AT_ONCE, experiment_id=only.experiment)
+    return over, [entry_of(event) for event in found]

@@ -7,16 +7,17 @@ if it does not succeed. A run whose key only a worker can compute (`StageSpec.ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from storage import keys
 from storage.errors import InvalidInput
 from storage.records.planning import (
     INPUT_FAILED,
-    Exists,
+    Decision,
     FillInput,
     GiveUp,
+    Known,
     MakeCached,
     MakeReady,
     Move,
@@ -38,12 +39,13 @@ class _Startable:
     """Output name -> the key that it will have; empty where only a worker knows."""
 
 
-def plan(snapshot: Snapshot, exists: Exists) -> Sequence[Move]:
-    """The moves that the snapshot allows, in the order in which they are to be applied.
+def plan(snapshot: Snapshot, exists: Known, live: Known) -> Decision:
+    """The moves that the snapshot allows, in the order in which they are to be applied, and whom a key holds back.
 
     Args:
         snapshot: the waiting runs, by priority and then age, with the runs that they need.
         exists: tells which of some artifact keys are published.
+        live: tells which of some runs' keys a ready or running run stands for.
     """
     moves: list[Move] = []
     startable: list[_Startable] = []
@@ -57,15 +59,19 @@ def plan(snapshot: Snapshot, exists: Exists) -> Sequence[Move]:
         except InvalidInput as error:
             moves.append(GiveUp(run.id, error.code, f"its stored spec cannot be read any more: {error.message}"))
     published = exists([key for item in startable for key in item.outputs.values()])
-    live = dict(snapshot.live_keys)
+    taken = set(live({item.key for item in startable if item.key is not None}))
+    held: dict[str, str] = {}
     for item in startable:
         if item.key is not None and item.outputs and published.issuperset(item.outputs.values()):
             moves.append(MakeCached(item.run.id, item.key, item.outputs))
-        elif item.key is None or item.key not in live:
+        elif item.key is None:
+            moves.append(MakeReady(item.run.id, None))
+        elif item.key in taken:
+            held[item.run.id] = item.key
+        else:
             moves.append(MakeReady(item.run.id, item.key))
-            if item.key is not None:
-                live[item.key] = item.run.id
-    return moves
+            taken.add(item.key)
+    return Decision(moves, held)
 
 
 def _look_at_inputs(run: WaitingRun, sources: Mapping[str, SourceRun]) -> tuple[list[Move], Mapping[str, str] | None]:

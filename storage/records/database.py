@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,20 @@ WRITER_LOCK = 0x766C676C  # "vlgl"
 IDLE_S = 20.0
 """Seconds after which PostgreSQL ends a session that does nothing in an open transaction: a process that hangs, or a
 machine that is gone, must not keep the writer's lock from all others."""
+
+CONNECTION: Mapping[str, str | int] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's options of every connection to PostgreSQL, unless the URL gives them. A database whose machine vanishes
+sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes."""
+
+EXPECTED = "sqlite:///PATH or postgresql://USER@HOST/NAME"
+"""URLs of databases."""
 
 _WRITE = "vlglab_write"
 
@@ -186,28 +200,37 @@ def _mounts() -> str:
 
 
 def _parsed(url: str) -> URL:
-    """The URL with its driver filled in."""
+    """The URL with its driver filled in. What is wrong with it is said without it: any part may be a password's."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise DatabaseError(
-            f"got the database URL {url!r}, expected sqlite:///PATH or postgresql://USER@HOST/NAME"
-        ) from error
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number; `from None`, for both quote the URL
+        raise DatabaseError(f"got a database URL {_beginning(url)} that cannot be read, expected {EXPECTED}") from None
     backend = parsed.get_backend_name()
+    if backend == "postgresql" and "@" in f"{parsed.host}{parsed.database}":
+        raise DatabaseError(
+            f"got a database URL {_beginning(url)} with more than one '@', expected {EXPECTED}; write %40 for an '@'"
+            " within a name or a password, and %2F for a '/'"
+        )
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
         return parsed.set(database=os.path.realpath(parsed.database))
     raise DatabaseError(
-        f"got the database {parsed.render_as_string()!r}, expected sqlite:///PATH or postgresql://USER@HOST/NAME"
+        f"got a database URL {_beginning(url)}, expected {EXPECTED}"
         " (an SQLite database needs a file: worker processes share it)"
     )
+
+
+def _beginning(url: str) -> str:
+    """What of a URL can hold no password: its beginning, up to the first colon."""
+    kind, colon, _ = url.partition(":")
+    return f"that begins with {kind + colon!r}" if colon else "without a colon"
 
 
 def _postgres_engine(url: URL) -> Engine:
     """An engine for PostgreSQL; its driver is an extra."""
     options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
-    arguments = {"options": options} if "options" not in url.query else {}
+    arguments = {name: value for name, value in {**CONNECTION, "options": options}.items() if name not in url.query}
     try:
         return create_engine(
             url,

@@ -52,7 +52,16 @@ def after(
         runs = select(RunRow.id).where(RunRow.experiment_id == experiment_id)
         query = query.where(EventRow.run_id.in_(runs))
     with db.read() as session:
-        return [
-            Event(row.id, row.run_id, row.at, row.kind, row.state, row.attempt, row.message)
-            for row in session.scalars(query)
-        ]
+        return [_read(row) for row in session.scalars(query)]
+
+
+def after_with_experiments(db: Database, cursor: int, limit: int) -> list[tuple[Event, str | None]]:
+    """The events after the one with the id `cursor`, each with its run's experiment, in one reading."""
+    query = select(EventRow, RunRow.experiment_id).join(RunRow, RunRow.id == EventRow.run_id)
+    query = query.where(EventRow.id > cursor).order_by(EventRow.id).limit(clamp(limit))
+    with db.read() as session:
+        return [(_read(row), experiment_id) for row, experiment_id in session.execute(query)]
+
+
+def _read(row: EventRow) -> Event:
+    return Event(row.id, row.run_id, row.at, row.kind, row.state, row.attempt, row.message)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -15,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from storage.errors import IllegalMove
 from storage.records import artifacts, run_fields
+from storage.records.agenda import MAY_MOVE, Agenda
 from storage.records.database import Database, now
 from storage.records.pages import pieces
-from storage.records.runs import give_outputs, move, row_of
-from storage.records.states import LIVE, RunState
+from storage.records.runs import give_outputs, living_keys, move, row_of
+from storage.records.states import RunState
 from storage.records.tables import EventRow, RunInputRow, RunRow
 
 AT_ONCE = 500
@@ -63,8 +65,6 @@ class Snapshot:
 
     waiting: Sequence[WaitingRun]
     sources: Mapping[str, SourceRun]
-    live_keys: Mapping[str, str]
-    """Key -> id of the ready or running run that stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,62 +103,95 @@ class GiveUp:
 
 
 Move = FillInput | MakeReady | MakeCached | GiveUp
-Exists = Callable[[Collection[str]], frozenset[str]]
-"""Those of some artifact keys that are published."""
-Plan = Callable[[Snapshot, Exists], Sequence[Move]]
 
 
-def advance(db: Database, plan: Plan) -> list[Move]:
-    """Plans once and applies it; returns the moves.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a plan comes to."""
+
+    moves: Sequence[Move]
+    """In the order in which they are to be applied."""
+    held: Mapping[str, str]
+    """Run that could go but for another of the same key -> that key."""
+
+
+Known = Callable[[Collection[str]], frozenset[str]]
+"""Those of some keys of which something is so."""
+Plan = Callable[[Snapshot, Known, Known], Decision]
+"""Given what there is, which artifact keys are published, and which runs' keys a ready or running run stands for."""
+
+
+def advance(db: Database, plan: Plan, agenda: Agenda | None = None) -> list[Move]:
+    """Plans once what is on the agenda (default: all that waits) and applies it; returns the moves.
 
     The plan is first tried on a read, so that nothing is locked while there is nothing to do; where it finds moves it
     is made anew within the write transaction that applies them, so that two planners never act on an old snapshot. Of
     many moves only the first `AT_ONCE` are applied: other writers come in between.
     """
+    agenda = agenda or Agenda()
     with db.read() as session:
-        if not _plan(session, plan)[1]:
+        if not _plan(session, plan, agenda)[1]:
             return []
     with db.write() as session:
-        seen, moves = _plan(session, plan)
+        seen, moves = _plan(session, plan, agenda)
         moves = list(moves[:AT_ONCE])
         _apply(session, seen, moves)
         return moves
 
 
-def _plan(session: Session, plan: Plan) -> tuple[Snapshot, Sequence[Move]]:
-    """What the session sees, and the plan's moves for it."""
-    seen = _snapshot(session)
-    return seen, plan(seen, lambda keys: artifacts.existing(session, keys)) if seen.waiting else ()
+def _plan(session: Session, plan: Plan, agenda: Agenda) -> tuple[Snapshot, Sequence[Move]]:
+    """What the session sees of the agenda's runs, and the plan's moves for it."""
+    seen = _snapshot(session, agenda.look(session))
+    decision = Decision((), {})
+    if seen.waiting:
+        decision = plan(seen, partial(artifacts.existing, session), partial(living_keys, session))
+    agenda.note(decision.held, moved=bool(decision.moves))
+    return seen, decision.moves
 
 
-def _snapshot(session: Session) -> Snapshot:
-    """The waiting runs with what they need; by priority, then age. Read column by column: there may be thousands."""
-    query = select(RunRow.id, RunRow.spec, RunRow.key, RunRow.priority, RunRow.attempt).where(RunRow.state == "queued")
-    waiting = session.execute(query.order_by(RunRow.priority.desc(), RunRow.id)).all()
-    if not waiting:
-        return Snapshot((), {}, {})
-    columns = (RunInputRow.run_id, RunInputRow.port, RunInputRow.artifact_key, RunInputRow.source_run_id)
-    query_of_inputs = select(*columns, RunInputRow.output).join(RunRow, RunRow.id == RunInputRow.run_id)
+def _snapshot(session: Session, among: Collection[str] | None) -> Snapshot:
+    """The waiting runs that may move, with what they need; by priority, then age.
+
+    Read column by column: there may be thousands. Specs and inputs are read of no other runs than these.
+
+    Args:
+        session: a transaction.
+        among: the runs in question, at most `AT_ONCE`; None: all.
+    """
+    if among is None:
+        waiting = session.execute(_WAITING).all()
+    else:
+        waiting = session.execute(_WAITING_AMONG, {"ids": sorted(among)}).all() if among else []
     inputs: dict[str, dict[str, InputView]] = {run.id: {} for run in waiting}
     wanted: set[str] = set()
-    query_of_inputs = query_of_inputs.where(RunRow.state == "queued").order_by(RunInputRow.run_id, RunInputRow.port)
-    for run_id, port, key, source, output in session.execute(query_of_inputs):
-        inputs[run_id][port] = InputView(key, source, output)
-        if key is None and source is not None:
-            wanted.add(source)
+    for some in pieces(inputs):
+        for run_id, port, key, source, output in session.execute(_INPUTS, {"ids": some}):
+            inputs[run_id][port] = InputView(key, source, output)
+            if key is None and source is not None:
+                wanted.add(source)
     sources = {
         one["id"]: SourceRun(one["state"], one["outputs"])
         for some in pieces(sorted(wanted))
         for one in run_fields.read(session, some, ("state", "outputs"))
     }
-    live = session.execute(
-        select(RunRow.key, RunRow.id).where(RunRow.state.in_(LIVE), RunRow.key.is_not(None)).order_by(RunRow.id.desc())
+    seen = [WaitingRun(run.id, run.spec, inputs[run.id], run.key, run.priority, run.attempt) for run in waiting]
+    return Snapshot(seen, sources)
+
+
+_IDS: Any = bindparam("ids", expanding=True)
+_WAITING = (
+    select(RunRow.id, RunRow.spec, RunRow.key, RunRow.priority, RunRow.attempt)
+    .where(MAY_MOVE)
+    .order_by(RunRow.priority.desc(), RunRow.id)
+)
+_WAITING_AMONG = _WAITING.where(RunRow.id.in_(_IDS))
+_INPUTS = (
+    select(
+        RunInputRow.run_id, RunInputRow.port, RunInputRow.artifact_key, RunInputRow.source_run_id, RunInputRow.output
     )
-    return Snapshot(
-        [WaitingRun(run.id, run.spec, inputs[run.id], run.key, run.priority, run.attempt) for run in waiting],
-        sources,
-        {key: run_id for key, run_id in live if key is not None},
-    )
+    .where(RunInputRow.run_id.in_(_IDS))
+    .order_by(RunInputRow.run_id, RunInputRow.port)
+)
 
 
 def _apply(session: Session, seen: Snapshot, moves: Sequence[Move]) -> None:

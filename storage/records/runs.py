@@ -339,6 +339,12 @@ def living_of_key(session: Session, key: str, *, but: str = "") -> str | None:
     return session.scalars(query.order_by(RunRow.id).limit(1)).first()
 
 
+def living_keys(session: Session, keys: Collection[str]) -> frozenset[str]:
+    """Those of some keys that a ready or running run stands for."""
+    queries = (select(RunRow.key).where(RunRow.key.in_(some), RunRow.state.in_(LIVE)) for some in pieces(keys))
+    return frozenset(key for query in queries for key in session.scalars(query) if key is not None)
+
+
 def read_row(row: RunRow) -> Run:
     """The run of a row."""
     return Run(

@@ -16,7 +16,7 @@ import uvicorn
 from service import feed as feed_module
 from service.app import create_app
 from service.client import Client
-from service.feed import Feed
+from service.feed import Entry, Feed
 from service.routes import streams
 from storage import errors
 from storage.records import access_tokens, events, experiments, runs
@@ -188,8 +188,8 @@ def test_streams_of_everything_share_what_was_read_once(db: Database, monkeypatc
     monkeypatch.setattr(feed_module, "KEPT", 4)
     monkeypatch.setattr(feed_module, "MAX_LIMIT", 6)
 
-    def ids(known: list[tuple[int, str]] | None) -> list[int] | None:
-        return None if known is None else [one for one, _ in known]
+    def ids(known: list[Entry] | None) -> list[int] | None:
+        return None if known is None else [entry.id for entry in known]
 
     async def scenario() -> None:
         feed = Feed(db, 0.01)
@@ -203,7 +203,7 @@ def test_streams_of_everything_share_what_was_read_once(db: Database, monkeypatc
         table = [event.id for event in events.after(db, run, begun)]
         assert ids(feed.after(begun)) == table
         assert ids(feed.after(table[0])) == table[1:]
-        assert f"id: {table[-1]}\n" in (feed.after(table[1]) or [(0, "")])[0][1]
+        assert [entry.text.partition("\n")[0] for entry in feed.after(table[1]) or []] == [f"id: {table[-1]}"]
         for number in range(3):
             note(db, run, f"more {number}")
         await feed._look()

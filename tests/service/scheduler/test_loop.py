@@ -11,11 +11,9 @@ from sqlalchemy import text
 
 from migrations.upgrade import upgrade
 from service.scheduler import loop, planner
-from storage import keys
 from storage.errors import WrongRevision
-from storage.records import artifacts, claims, datasets, events, experiments, hosts, leases, planning, runs
-from storage.records.artifacts import ArtifactRow
-from storage.records.claims import Claim
+from storage.records import claims, datasets, events, experiments, hosts, leases, planning, runs
+from storage.records.agenda import Agenda
 from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.revision import REVISION
@@ -24,6 +22,7 @@ from storage.records.states import FINAL
 from storage.settings import Settings
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import PlannedRun
+from tests.fixtures.moving_runs import work
 
 CONFIG = Settings(tick_s=0.01)
 
@@ -37,26 +36,6 @@ def plan(db: Database) -> Sequence[PlannedRun]:
 @pytest.fixture
 def host(db: Database) -> str:
     return hosts.register(db, "here", 1, 64, [])
-
-
-def work(db: Database, host: str, claim: Claim) -> None:
-    """What `workers.run` does with a run, without its stage."""
-    run = runs.get(db, claim.run_id)
-    spec = stages.parse(run.spec)
-    inputs = {port: str(state["artifact_key"]) for port, state in run.inputs.items()}
-    if spec.external:
-        inputs["outside"] = keys.digest("the raw scenes")
-    if leases.set_key(db, claim.token, keys.artifact_key(spec, "", inputs)) is not None:
-        leases.release(db, claim.token, "another run computes it")
-        return
-    outputs = {name: keys.artifact_key(spec, name, inputs) for name in spec.outputs}
-    if artifacts.exists(db, outputs.values()) == set(outputs.values()):
-        leases.succeed(db, claim.token, outputs, cached=True)
-        return
-    for name, key in outputs.items():
-        row = ArtifactRow(key, spec.outputs[name], spec.stage, name, run.id, "d", 1, 1, 1)
-        leases.record_artifact(db, claim.token, row)
-    leases.succeed(db, claim.token, outputs, cached=False)
 
 
 def play(db: Database, host: str, config: Settings = CONFIG) -> None:
@@ -147,12 +126,12 @@ def test_the_loop_survives_errors_and_ends_when_told(
     failures = 3
     real = loop.plan_all
 
-    def fragile(db: Database) -> int:
+    def fragile(db: Database, agenda: Agenda) -> int:
         nonlocal failures
         if failures:
             failures -= 1
             raise ZeroDivisionError("the moon was full")
-        return real(db)
+        return real(db, agenda)
 
     monkeypatch.setattr(loop, "plan_all", fragile)
 
@@ -178,8 +157,8 @@ def test_it_plans_again_only_when_a_run_has_changed(
     planned: list[int] = []
     real = loop.plan_all
 
-    def counted(db: Database) -> int:
-        planned.append(real(db))
+    def counted(db: Database, agenda: Agenda) -> int:
+        planned.append(real(db, agenda))
         return planned[-1]
 
     monkeypatch.setattr(loop, "plan_all", counted)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from service.scheduler.planner import plan
+from service.scheduler import planner
 from storage import keys
 from storage.records.planning import (
     FillInput,
@@ -13,6 +14,7 @@ from storage.records.planning import (
     InputView,
     MakeCached,
     MakeReady,
+    Move,
     Snapshot,
     SourceRun,
     WaitingRun,
@@ -43,8 +45,23 @@ def waiting(
     return WaitingRun(run_id, spec.model_dump(mode="json"), views, key)
 
 
-def snapshot(*runs: WaitingRun, sources: Any = None, live: Any = None) -> Snapshot:
-    return Snapshot(runs, sources or {}, live or {})
+@dataclass
+class World:
+    seen: Snapshot
+    live: Mapping[str, str]
+    """Key -> the run that stands for it."""
+
+
+def snapshot(*runs: WaitingRun, sources: Any = None, live: Any = None) -> World:
+    return World(Snapshot(runs, sources or {}), live or {})
+
+
+def plan(world: World, exists: Callable[[Collection[str]], frozenset[str]]) -> Sequence[Move]:
+    return planner.plan(world.seen, exists, published(*world.live)).moves
+
+
+def held(world: World, exists: Callable[[Collection[str]], frozenset[str]]) -> Mapping[str, str]:
+    return planner.plan(world.seen, exists, published(*world.live)).held
 
 
 def test_nothing_to_plan() -> None:
@@ -86,11 +103,14 @@ def test_an_external_run_is_never_cached_by_the_planner() -> None:
 
 def test_a_second_run_of_a_live_key_waits() -> None:
     assert plan(snapshot(waiting(), live={KEY: "r0"}), nothing) == []
+    assert held(snapshot(waiting(), live={KEY: "r0"}), nothing) == {"r1": KEY}
+    assert held(snapshot(waiting(), live={KEY: "r0"}), published(LABELS)) == {}
 
 
 def test_of_several_runs_of_one_key_the_first_goes() -> None:
     runs = [waiting(name) for name in ("r1", "r2", "r3")]
     assert plan(snapshot(*runs), nothing) == [MakeReady("r1", KEY)]
+    assert held(snapshot(*runs), nothing) == {"r2": KEY, "r3": KEY}
 
 
 def test_an_external_run_that_knows_its_key_waits_for_the_live_one() -> None:

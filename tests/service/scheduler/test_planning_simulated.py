@@ -63,16 +63,20 @@ class World:
             if run.state == "queued"
         ]
         sources = {run.id: SourceRun(run.state, run.outputs) for run in self.runs.values()}
-        live = {run.key: run.id for run in self.runs.values() if run.state in LIVE and run.key is not None}
-        return Snapshot(waiting, sources, live)
+        return Snapshot(waiting, sources)
 
     def plan(self) -> list[Move]:
-        moves = list(plan(self.snapshot(), lambda asked: frozenset(self.published) & frozenset(asked)))
+        known = {run.key for run in self.runs.values() if run.state in LIVE and run.key is not None}
+        moves = plan(
+            self.snapshot(),
+            lambda asked: frozenset(self.published) & frozenset(asked),
+            lambda asked: frozenset(known) & frozenset(asked),
+        ).moves
         for step in moves:
             self._apply(step)
         live = [run.key for run in self.runs.values() if run.state in LIVE and run.key is not None]
         assert len(live) == len(set(live)), "two live runs stand for one key"
-        return moves
+        return list(moves)
 
     def plan_all(self) -> None:
         while self.plan():

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import JSON, literal, select, text
+from sqlalchemy import JSON, event, literal, select, text
 
 from storage.errors import DatabaseError, ExtraMissing
 from storage.records import database
 from storage.records.database import Database, file_system_of
+from tests.fixtures.postgres import running_server
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
@@ -60,10 +63,90 @@ def test_postgres_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyP
         Database.open("postgresql://lab@host/name")
 
 
-def test_a_password_is_never_shown() -> None:
-    with pytest.raises(DatabaseError) as caught:
-        Database.open("mysql://lab:secret@host/name")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:/lab:hush99@h/x",
+        "postgresql//lab:hush99@h/x",
+        "://lab:hush99@h/x",
+        "postgresql://lab@h:hush99/x",
+        "postgresql://lab:p@hush99@h/x",
+        "postgresql://lab:p@h/hush99@h/x",
+        "mysql://lab:hush99@host/name",
+        "mysql://lab@host/name?password=hush99",
+        "sqlite://lab:hush99@h",
+        "hush99@h/x",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    with pytest.raises(DatabaseError, match=r"expected sqlite:///PATH or postgresql://") as caught:
+        Database.open(url)
+    shown = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value.__cause__)
+    assert "hush99" not in shown
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None, "nor by what it was raised from"
+
+
+def test_the_beginning_of_a_wrong_url_is_shown() -> None:
+    with pytest.raises(DatabaseError, match="begins with 'postgresql:' that cannot be read"):
+        Database.open("postgresql:/lab:hush99@h/x")
+
+
+def connecting(url: str) -> dict[str, object]:
+    """What the driver is given to connect with."""
+    told: dict[str, object] = {}
+
+    class Stop(Exception):
+        pass
+
+    def stop(_dialect: object, _record: object, _positional: object, named: dict[str, object]) -> None:
+        told.update(named)
+        raise Stop
+
+    db = Database.open(url)
+    event.listen(db.engine, "do_connect", stop)
+    with pytest.raises(Stop):
+        db.engine.connect()
+    db.close()
+    return told
+
+
+def test_a_postgres_machine_that_vanishes_is_noticed_in_seconds() -> None:
+    given = connecting("postgresql://lab@h/x")
+    assert given["connect_timeout"] == 5
+    assert given["keepalives"] == 1
+    idle, interval, count = (given[f"keepalives_{name}"] for name in ("idle", "interval", "count"))
+    assert (idle, interval, count) == (4, 2, 3)  # found gone after 4 + 3 * 2 seconds without a word
+    assert given["tcp_user_timeout"] == 10_000
+
+
+def test_what_a_url_says_of_its_connections_wins() -> None:
+    given = connecting(
+        "postgresql://lab@h/x?connect_timeout=60&keepalives=0&tcp_user_timeout=0&options=-c%20work_mem=1MB"
+    )
+    assert (given["connect_timeout"], given["keepalives"], given["tcp_user_timeout"]) == ("60", "0", "0")
+    assert given["options"] == "-c work_mem=1MB"
+    assert given["keepalives_idle"] == 4, "what it does not say stays"
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(60)  # the driver's own patience is 130 s
+def test_a_server_that_has_stopped_is_a_database_error_to_a_new_connection() -> None:
+    """A stopped process, like a machine that hangs: the kernel takes the connection, and nobody ever answers."""
+    with running_server() as server:
+        db, other = Database.open(f"{server}postgres"), Database.open(f"{server}postgres")
+        with db.read() as session:
+            postmaster = psutil.Process(int(session.scalar(text("SELECT pg_backend_pid()")) or 0)).parent()
+        assert postmaster is not None
+        postmaster.suspend()
+        try:
+            with pytest.raises(DatabaseError, match="timeout"), other.read():
+                pass
+        finally:
+            postmaster.resume()
+        with other.read() as session:
+            assert session.scalar(text("SELECT 1")) == 1
+        db.close()
+        other.close()
 
 
 def test_sqlite_keeps_a_write_ahead_log_and_foreign_keys(tmp_path: Path) -> None:
