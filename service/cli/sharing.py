@@ -22,6 +22,9 @@ def pull(
     source: Annotated[str, typer.Argument(metavar="URL", help="Another service, or a folder that is a store.")],
     key: Key,
     scene: Annotated[list[str] | None, typer.Option(help="Only this scene, or these; default all.")] = None,
+    digest: Annotated[
+        str | None, typer.Option(help="BLAKE3 that the artifact's manifest must have, as its publisher says.")
+    ] = None,
     connections: Connections = 4,
     no_watch: Background = False,
     as_json: Json = False,
@@ -34,6 +37,8 @@ def pull(
     spec: dict[str, Any] = {"stage": "pull", "source": source, "artifact": key, "connections": connections}
     if scene:
         spec["scenes"] = scene
+    if digest is not None:
+        spec["manifest_digest"] = digest
     request = RunRequest(name=f"pull-{key[:12]}", spec=spec)
     submit_one(shell(ctx), request, None, watch=not no_watch, as_json=as_json)
 

@@ -51,6 +51,8 @@ def run(context: Context) -> None:
             sound.append(entry.scene)
         found += _noted(context, faults, len(found))
         pace.advance()
+    if len(sound) == len(artifact.parts):
+        found += _noted(context, checking.coverage_faults(artifact, covered), len(found))
     found += _noted(context, _sample_faults(context, artifact, sound), len(found))
     context.reporter.verified(artifact.key, found, covered if not found else None)
     if found:
