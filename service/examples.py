@@ -311,6 +311,7 @@ FEATURE_DETAIL: Example = {
     **FEATURE,
     "spec": {"stage": "extract", "encoder": {"name": "mini"}, "splits": ["train", "test"]},
     "inputs": {"scenes": _NETWORK},
+    "pulled_from": {"source": "http://lab.example.org:8765", "artifact": _KEY},
     "users": [
         {"run_id": _RUN, "name": "d", "stage": "distill", "state": "running", "owner": "ada", "port": "embeddings"}
     ],

@@ -63,6 +63,8 @@ def show(ctx: typer.Context, key: FeatureKey, as_json: Json = False) -> None:
     pairs = [(name, document[name]) for name in shown]
     pairs += [("scenes", found.num_scenes), ("points", f"{found.num_points:,}"), ("covered", _covered(found))]
     pairs += [("size", size(found.num_bytes)), ("owner", found.owner), ("run", found.run_id), ("spec", found.spec)]
+    origin = found.pulled_from
+    pairs += [("pulled from", None if origin is None else f"{origin.source} ({origin.artifact})")]
     pairs += [("inputs", found.inputs), ("manifest digest", found.manifest_digest)]
     pairs += [("published", moment(found.created_at)), ("verifies", _verifies(found)), ("fault", found.fault)]
     show_pairs(at.out, pairs)
