@@ -331,7 +331,7 @@ FEATURE_DIFF: Example = {
     "compared": [
         {
             "scene": "office_1_00", "num_common": 24000, "num_left": 24100, "num_right": 24050, "num_rows": 2048,
-            "least": 0.41, "mean": 0.97, "steps": 96.5,
+            "least": 0.41, "mean": 0.97, "steps": 96.5, "steps_allowed": 1.0,
         }
     ],
     "cosines": {

@@ -139,6 +139,7 @@ class SceneCosines(BaseModel):
     least: float | None
     mean: float | None
     steps: float = Field(description="Largest difference of two values, in steps of float16 at their row's largest.")
+    steps_allowed: float = Field(description="How many of these rounding alone makes: 1, or 17 where one side is int8.")
 
 
 class Cosines(BaseModel):
