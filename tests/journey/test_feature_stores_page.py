@@ -90,6 +90,15 @@ def commands() -> list[str]:
     return [line for line in lines if not line.startswith("export ") and line != "vlglab serve &"]
 
 
+def written(folder: Path) -> list[str]:
+    """The page's Python; what has a file's name before it is written to a folder, and not among what is returned."""
+    blocks = re.findall(r"(?:`(\w+\.py)`:\n\n)?```python\n(.*?)```", PAGE, re.DOTALL)
+    for name, content in blocks:
+        if name:
+            (folder / name).write_text(content)
+    return [content for name, content in blocks if not name]
+
+
 @pytest.fixture
 def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     if shutil.which("bash") is None:
@@ -128,7 +137,7 @@ def test_the_page_from_nothing_to_training_on_another_lab_s_features(
     (trained,) = labs.ours.runs(stage="specialize")
     assert trained.state == "succeeded"
     assert [run.state for run in labs.ours.runs(stage="repair")] == ["succeeded"]
-    snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    snippets = written(tmp_path)
     assert len(snippets) == 4
     for snippet in snippets:
         done = subprocess.run(
