@@ -107,6 +107,7 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     vlglab.parent.mkdir()
     vlglab.write_text(f'#!/bin/sh\nexec {" ".join(local_service.command())} "$@"\n')
     vlglab.chmod(0o755)
+    vlglab.with_name("python").symlink_to(sys.executable)
     ((name, content),) = re.findall(r"`([\w.]+)`:\n\n```json\n(.*?)```", PAGE, re.DOTALL)
     document = json.loads(content)
     for run in document["runs"]:
@@ -117,6 +118,7 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = f"{vlglab.parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": root, "VLGLAB_URL": labs.ours.url, "SOURCE": labs.theirs.url}
+    own["VLGLAB_HOME"] = str(labs.home)
     return {**os.environ, **own, "STORE": str(labs.home / "store"), "EMBEDDINGS": labs.filled["EMBEDDINGS"]}
 
 
@@ -134,6 +136,9 @@ def test_the_page_from_nothing_to_training_on_another_lab_s_features(
     for key in (labs.filled["SCENES"], labs.filled["TEXT"], labs.filled["EMBEDDINGS"]):
         (here, there) = (client.artifact(key) for client in (labs.ours, labs.theirs))
         assert (here.manifest_digest, here.parts) == (there.manifest_digest, there.parts)
+    (imported,) = labs.ours.runs(stage="import_features")
+    (there, again) = (labs.ours.feature(key) for key in (labs.filled["EMBEDDINGS"], imported.outputs["embeddings"]))
+    assert (again.dtype, again.num_covered, again.dimension) == ("int8", there.num_covered, there.dimension)
     (trained,) = labs.ours.runs(stage="specialize")
     assert trained.state == "succeeded"
     assert [run.state for run in labs.ours.runs(stage="repair")] == ["succeeded"]

@@ -19,6 +19,7 @@ from service.cli.entry import app
 from service.cli.scripting import Exit
 from storage.artifacts.scaled import encode
 from storage.artifacts.zarr_store import ZarrStore
+from storage.specs import stages
 from tests.conformance.artifact_store import artifact, embeddings, put
 from tests.service.fake_api import FakeApi
 
@@ -131,6 +132,20 @@ def test_stores_of_int8_that_agree_within_rounding_are_not_told_to_differ(tmp_pa
         folders += ["--store", str(tmp_path / str(by))]
     code, out = vlglab(FakeApi({}), "features", "diff", "beef01", *folders)
     assert code == 0 and "agrees within the rounding of the type" in out
+
+
+def test_features_of_others_are_taken_in_by_a_run() -> None:
+    api = FakeApi({("POST", "/api/v1/runs"): examples.RUN})
+    plain = ("features", "import", "theirs", "--scenes", KEY, "--no-watch")
+    status, _ = vlglab(api, *plain)
+    vlglab(api, *plain, "--dtype", "int8", "--split", "test", "--leave-out", "--encoder", "lseg")
+    first, second = api.bodies()
+    assert status == 0 and (first["dataset"], first["inputs"]) == ("theirs", {"scenes": {"artifact": KEY}})
+    assert first["spec"] == {"stage": "import_features", "encoder": "openseg", "dtype": "float16"}
+    more = {"dtype": "int8", "splits": ["test"], "missing": "leave_out", "encoder": "lseg"}
+    assert second["spec"] == first["spec"] | more
+    for asked in (first, second):
+        assert stages.parse(asked["spec"]).stage == "import_features"
 
 
 def test_a_digest_that_a_pull_must_have_is_passed_on() -> None:
