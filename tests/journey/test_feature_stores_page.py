@@ -107,7 +107,9 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     vlglab.parent.mkdir()
     vlglab.write_text(f'#!/bin/sh\nexec {" ".join(local_service.command())} "$@"\n')
     vlglab.chmod(0o755)
-    vlglab.with_name("python").symlink_to(sys.executable)
+    python = vlglab.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     ((name, content),) = re.findall(r"`([\w.]+)`:\n\n```json\n(.*?)```", PAGE, re.DOTALL)
     document = json.loads(content)
     for run in document["runs"]:

@@ -118,10 +118,10 @@ def _manifest(context: Context) -> ArtifactManifest:
         raise SpecInvalid(f"got the artifact {spec.artifact} of kind {manifest.kind}, expected one of: {kinds}")
     if spec.scenes is None:
         return manifest
-    return _only(manifest, spec.scenes)
+    return only(manifest, spec.scenes)
 
 
-def _only(manifest: ArtifactManifest, scenes: tuple[str, ...]) -> ArtifactManifest:
+def only(manifest: ArtifactManifest, scenes: tuple[str, ...]) -> ArtifactManifest:
     """An artifact of some scenes of another, in its order."""
     wanted = set(scenes)
     for scene in scenes:
