@@ -311,6 +311,7 @@ FEATURE_DETAIL: Example = {
     **FEATURE,
     "spec": {"stage": "extract", "encoder": {"name": "mini"}, "splits": ["train", "test"]},
     "inputs": {"scenes": _NETWORK},
+    "pulled_from": {"source": "http://lab.example.org:8765", "artifact": _KEY},
     "users": [
         {"run_id": _RUN, "name": "d", "stage": "distill", "state": "running", "owner": "ada", "port": "embeddings"}
     ],
@@ -330,7 +331,7 @@ FEATURE_DIFF: Example = {
     "compared": [
         {
             "scene": "office_1_00", "num_common": 24000, "num_left": 24100, "num_right": 24050, "num_rows": 2048,
-            "least": 0.41, "mean": 0.97, "steps": 96.5,
+            "least": 0.41, "mean": 0.97, "steps": 96.5, "steps_allowed": 1.0,
         }
     ],
     "cosines": {

@@ -1,6 +1,7 @@
 """Answers that are files of the store: pieces, conditions, and caches that may keep them for good. Knows no route.
 
-What is published never changes, so a file's BLAKE3 is its ETag and whoever has it need not ask again.
+What is published never changes, so a file's BLAKE3 is its ETag and whoever has it need not ask again. Of a part that
+did not verify neither is said.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ class StoredFileResponse(FileResponse):
     chunk_size = _CHUNK_BYTES
 
 
-def file_answer(request: Request, file: StoredFile, name: str) -> Response:
+def file_answer(request: Request, file: StoredFile, name: str, *, doubted: bool = False) -> Response:
     """A file of the store, or what a condition of the request asks instead (304).
 
     Args:
         request: its Range, If-Range and If-None-Match count.
         file: the file.
         name: what its type is told from, and what a browser calls it.
+        doubted: whether its part did not verify. Then it is not said to be what was published, and nobody is told that
+            what they hold is: it may have been taken when it was damaged.
     """
-    headers = _headers(file.digest)
-    if _is_known(request, headers["ETag"]):
+    headers = _DOUBTED if doubted else _headers(file.digest)
+    if not doubted and _is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return StoredFileResponse(
         file.path, media_type=_type_of(name), headers=headers, filename=name.rsplit("/", 1)[-1],
@@ -49,6 +52,9 @@ def bytes_answer(request: Request, content: bytes, digest: str) -> Response:
     if _is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="application/json", headers=headers)
+
+
+_DOUBTED = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def _headers(digest: str) -> dict[str, str]:

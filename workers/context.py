@@ -106,6 +106,8 @@ class Context:
     """Digests of inputs that lie outside the store; they enter the keys."""
     recorded: Mapping[str, str] = field(default_factory=dict)
     """Input name, or "artifact" for one that the spec names -> digest of its manifest, where there are records."""
+    pulled_from: Mapping[str, str] = field(default_factory=dict)
+    """Where what this run publishes was made: the source's URL and the key there; empty where it is made here."""
     published: dict[str, ArtifactManifest] = field(default_factory=dict)
     """Output -> manifest, of what this run has published."""
     digests: dict[str, str] = field(default_factory=dict)

@@ -202,7 +202,9 @@ class Mender:
         with suppress(StoreCorrupt):
             lies = store.manifest_file(key)
             if lies is not None and recorded in (None, digest(lies)):
-                return store.manifest(key)
+                found = store.manifest(key)
+                self._tell_apart(key, lies, content)
+                return found
         manifest = decode_artifact(content, f"the manifest of {key} at {self.source.url}")
         if manifest.key != key or recorded not in (None, digest(content)):
             raise StoreCorrupt(
@@ -212,6 +214,14 @@ class Mender:
         with writable(self.folder):
             store.replace_manifest(key, self._written(content, f"artifact-{key}"))
         return manifest
+
+    def _tell_apart(self, key: str, here: bytes, there: bytes) -> None:
+        """Notes that the source has another manifest than this store, where it has."""
+        if here != there:
+            self.context.reporter.note(
+                f"{self.source.url} has {key} with other bytes: the BLAKE3 of its manifest is {digest(there)[:16]},"
+                f" here {digest(here)[:16]}. What is here stays, and only files of the bytes that it names are taken"
+            )
 
     def parts(self, manifest: ArtifactManifest) -> int:
         """Mends every part; returns how many files were replaced."""

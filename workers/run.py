@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
@@ -40,7 +40,7 @@ from storage.records import artifacts, datasets, leases, lost_attempts, revision
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
-from storage.records.features import Finding
+from storage.records.features import PULLED_FROM, Finding
 from storage.settings import Settings
 from storage.specs import stages
 from workers.context import Context, Machine, RawDataset
@@ -170,6 +170,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         raise RunStopped(f"{holder} is computing the same artifact; waiting for it")
     outputs = stage.output_keys(context)
     if outputs and artifacts.exists(db, outputs.values()) == set(outputs.values()):
+        stage.found(context)
         line.flush()
         with _deleted_meanwhile():
             leases.succeed(db, line.token, outputs, cached=True)
@@ -178,7 +179,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
     line.flush()
     with _deleted_meanwhile():
         for name, manifest in context.published.items():
-            _record(db, line.token, run, manifest, context.digests[name], store)
+            _record(db, line.token, run, manifest, context.digests[name], store, context.pulled_from)
         leases.succeed(db, line.token, {name: m.key for name, m in context.published.items()}, cached=False)
     shutil.rmtree(scratch_root(config.store_path, run.id), ignore_errors=True)
 
@@ -193,10 +194,18 @@ def _deleted_meanwhile() -> Iterator[None]:
 
 
 def _record(
-    db: Database, token: str, run: runs.Run, manifest: ArtifactManifest, digest: str, store: ArtifactStore
+    db: Database,
+    token: str,
+    run: runs.Run,
+    manifest: ArtifactManifest,
+    digest: str,
+    store: ArtifactStore,
+    pulled_from: Mapping[str, str],
 ) -> None:
-    """Makes a published artifact visible."""
-    attributes = {k: v for k, v in manifest.attributes.items() if k != "scores"}
+    """Makes a published artifact visible; where it came from stands in its row, for its manifest is as it was there."""
+    attributes = {k: v for k, v in manifest.attributes.items() if k not in ("scores", PULLED_FROM)}
+    if pulled_from:
+        attributes[PULLED_FROM] = dict(pulled_from)
     leases.record_artifact(
         db,
         token,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -21,20 +21,33 @@ from urllib.parse import quote, urlsplit
 import blake3
 
 from storage.artifacts.manifests import FileEntry
-from storage.errors import InvalidInput, NotFound, SourceRefused, SourceUnreachable, StoreCorrupt
+from storage.errors import (
+    FormatTooNew,
+    InvalidInput,
+    NotFound,
+    SourceRefused,
+    SourceUnreachable,
+    StoreCorrupt,
+    StoreError,
+)
 from storage.targets import allowed_sources, source_target
 
 if TYPE_CHECKING:
     import httpx
 
-API = "/api/v1/store"
-"""Where a service has the files of its store."""
+SERVICE = "/api/v1"
+"""Where a service answers."""
+API = f"{SERVICE}/store"
+"""Where it has the files of its store."""
 CHUNK_BYTES = 2**20
 """Bytes that are read, hashed and written at once."""
 TRIES = 6
 """How often a file is asked for that brings nothing new, before its source counts as away."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 10.0
+PROBLEM = "application/problem+json"
+MOST_DETAIL = 1000
+"""Characters of what a service says of a fault that are told on."""
 MOST_MANIFEST_BYTES = 256 * 2**20
 """Bytes of a manifest at most: an artifact of a million scenes."""
 
@@ -148,16 +161,42 @@ class Source:
             SourceRefused, SourceUnreachable: as `fetch`.
         """
         path = f"/artifacts/{quote(key, safe='')}/manifest.json"
+        refused: _NotForUs | None = None
         for root in (API, ""):
             try:
                 content = self._small(root + path)
             except NotFound:
                 continue
+            except _NotForUs as error:  # object storage says so too of what is not there
+                refused = refused or error
+                continue
+            if refused is not None and not content.startswith(b"{"):
+                break  # a page for people who are to log in
             self._root = root
             return content
+        if refused is not None:
+            raise refused
         raise NotFound(
             f"{self.url} has no artifact {key!r}; `vlglab features list --url {self.url}` shows what a service has"
         )
+
+    def recorded(self, key: str) -> str | None:
+        """The BLAKE3 that a service's records have of an artifact's manifest; call `manifest` before.
+
+        Returns:
+            None of a folder, which keeps no records.
+
+        Raises:
+            StoreCorrupt, SourceRefused, SourceUnreachable: as `fetch`.
+        """
+        if self._root != API:
+            return None
+        try:
+            found = json.loads(self._small(f"{SERVICE}/artifacts/{quote(key, safe='')}"))
+        except (NotFound, ValueError):  # a folder that is served under a service's path
+            return None
+        digest = found.get("manifest_digest") if isinstance(found, dict) else None
+        return digest if isinstance(digest, str) else None
 
     def part_manifest(self, part: str) -> bytes:
         """The manifest of a part; errors as `manifest`, which must have been called."""
@@ -174,7 +213,7 @@ class Source:
             meter: told of every piece.
 
         Raises:
-            StoreCorrupt: what comes is not what the entry says, twice.
+            StoreCorrupt: what comes is not what the entry says, twice; or the source says that its file is damaged.
             NotFound: the source has it no more.
             SourceRefused: it answers that this caller may not, or leads elsewhere.
             SourceUnreachable: it does not answer, or breaks off again and again.
@@ -220,6 +259,7 @@ class Source:
         """Appends what one answer brings; returns the new length."""
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._http.stream("GET", self._base + path, headers=headers, extensions=self._sni) as answer:
+            self._hear(answer, path)
             if answer.status_code in _PASSING:
                 return have
             self._check(answer, path)
@@ -246,6 +286,7 @@ class Source:
         for tries in range(1, TRIES + 1):
             try:
                 with self._http.stream("GET", self._base + path, extensions=self._sni) as answer:
+                    self._hear(answer, path)
                     if answer.status_code not in _PASSING:
                         self._check(answer, path)
                         return self._whole(answer, path)
@@ -264,6 +305,19 @@ class Source:
             self._stop()
         return bytes(content)
 
+    def _hear(self, answer: httpx.Response, path: str) -> None:
+        """Raises what a service says of its own store: asked again, it would say so again."""
+        if not answer.headers.get("content-type", "").startswith(PROBLEM):
+            return
+        try:
+            problem = json.loads(self._whole(answer, path))
+        except ValueError:
+            return
+        told = _TOLD.get(str(problem.get("code"))) if isinstance(problem, dict) else None
+        if told is not None:
+            detail = str(problem.get("detail"))[:MOST_DETAIL]
+            raise told(f"{self.url}{path} cannot be given: {detail}. So says the source: tell whoever runs it")
+
     def _check(self, answer: httpx.Response, path: str) -> None:
         """Raises where an answer is not what was asked for."""
         status = answer.status_code
@@ -272,7 +326,7 @@ class Source:
         if status == HTTPStatus.NOT_FOUND:
             raise NotFound(f"{self.url} has no {path}; it was deleted there, or was never there")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise SourceRefused(
+            raise _NotForUs(
                 f"{self.url} answers {status}: it wants a token of a reader; put one into the file that"
                 " VLGLAB_PULL_TOKENS names on the worker's machine"
             )
@@ -299,8 +353,14 @@ class Source:
         return f"{self._root}/parts/{quote(part[:2], safe='')}/{quote(part, safe='')}/{quote(name)}"
 
 
+class _NotForUs(SourceRefused):
+    """401 or 403."""
+
+
 _PASSING: frozenset[int] = frozenset({429, 500, 502, 503, 504})
 """Statuses of answers that pass."""
+_TOLD: Mapping[str, type[StoreError]] = {error.code: error for error in (StoreCorrupt, FormatTooNew)}
+"""Codes of problems that do not pass."""
 
 
 def _digest_of(file: Path) -> str:

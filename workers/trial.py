@@ -105,6 +105,7 @@ def run_stage(
         )
         context.external = stage.external_inputs(context)
         if reuse and (found := _published(stage.output_keys(context), store)):
+            stage.found(context)
             return Trial(found, heard)
         stage.run(context)
     return Trial(context.published, heard)

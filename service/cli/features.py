@@ -63,6 +63,8 @@ def show(ctx: typer.Context, key: FeatureKey, as_json: Json = False) -> None:
     pairs = [(name, document[name]) for name in shown]
     pairs += [("scenes", found.num_scenes), ("points", f"{found.num_points:,}"), ("covered", _covered(found))]
     pairs += [("size", size(found.num_bytes)), ("owner", found.owner), ("run", found.run_id), ("spec", found.spec)]
+    origin = found.pulled_from
+    pairs += [("pulled from", None if origin is None else f"{origin.source} ({origin.artifact})")]
     pairs += [("inputs", found.inputs), ("manifest digest", found.manifest_digest)]
     pairs += [("published", moment(found.created_at)), ("verifies", _verifies(found)), ("fault", found.fault)]
     show_pairs(at.out, pairs)
@@ -128,7 +130,7 @@ def diff(
     """Compares two feature stores: how they were made, and the cosines of their embeddings on common scenes.
 
     With --store FOLDER, once or twice, they are read from folders here: do stores of one key that two machines made
-    agree within the rounding of float16? Ends with status 1 where they do not.
+    agree within the rounding of their type? Ends with status 1 where they do not.
     """
     at = shell(ctx)
     if store:
@@ -227,8 +229,8 @@ def _show_diff(at: Shell, found: schemas.FeatureDiff) -> None:
 
 _VERDICTS = {
     "same": "the common scenes are equal to the byte",
-    "rounding": "what was compared agrees within the rounding of float16",
-    "different": "different: by more than the rounding of float16, or in the points that are covered",
+    "rounding": "what was compared agrees within the rounding of the type that it is stored in",
+    "different": "different: by more than the rounding of the type it is stored in, or in the points that are covered",
     "not compared": "not compared: there is no scene that could be",
 }
 

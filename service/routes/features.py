@@ -29,7 +29,7 @@ from service.schemas import (
 from storage.artifacts import comparing
 from storage.artifacts.store import ArtifactStore
 from storage.errors import StoreCorrupt
-from storage.records import artifacts, features
+from storage.records import artifacts, features, part_index
 from storage.records.database import Database
 from storage.records.features import FeatureFilter
 from storage.specs.spec import ArtifactKind
@@ -54,13 +54,15 @@ def list_features(db: TheDatabase, query: Annotated[FeatureQuery, Query()]) -> R
 
 
 @router.get("/features/{key}", summary="Read what is known of a feature store")
-def read_feature(key: Key, db: TheDatabase) -> FeatureDetail:
-    """How it was made and by whom, which runs read it, and whether it verifies. No file of it is read."""
+def read_feature(key: Key, db: TheDatabase, store: TheStore) -> FeatureDetail:
+    """How it was made and by whom, which runs read it, and whether it verifies. Only its manifest is read."""
     story = features.story(db, key)
+    manifest = part_index.readable(store, key)
     return FeatureDetail(
         **_shown(story.feature),
-        spec=story.spec,
-        inputs=story.inputs,
+        spec=story.spec if manifest is None else dict(manifest.spec),
+        inputs=story.inputs if manifest is None else dict(manifest.inputs),
+        pulled_from=story.pulled_from,
         users=[FeatureUser.model_validate(user) for user in story.users],
         num_users=story.num_users,
     )

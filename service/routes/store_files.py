@@ -12,11 +12,12 @@ from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 
 from service import examples, problems
-from service.dependencies import TheDatabase, TheParts, TheStore
+from service.dependencies import Parts, TheDatabase, TheParts, TheStore
 from service.stored_files import bytes_answer, file_answer
 from storage.artifacts.manifests import digest
+from storage.artifacts.store import StoredFile
 from storage.errors import NotFound, StoreCorrupt
-from storage.records import artifacts, uses
+from storage.records import artifacts, features, uses
 
 router = APIRouter(prefix="/store", tags=["store"], responses=problems.RESPONSES)
 
@@ -64,12 +65,17 @@ def read_manifest(key: Key, request: Request, db: TheDatabase, store: TheStore) 
 
     Whoever reads an artifact begins here, so that it counts as a use of it.
     """
-    artifacts.get(db, key)
+    recorded = artifacts.get(db, key).manifest_digest
     content = store.manifest_file(key)
     if content is None:
         raise StoreCorrupt(f"the artifact {key} is recorded, but its manifest is gone from the store; compute it again")
+    if digest(content) != recorded:
+        raise StoreCorrupt(
+            f"the manifest of the artifact {key} was changed: its BLAKE3 is {digest(content)[:16]}, {recorded[:16]} "
+            "was recorded when it was published; `vlglab features repair --from` mends it"
+        )
     uses.note_read(db, key)
-    return bytes_answer(request, content, digest(content))
+    return bytes_answer(request, content, recorded)
 
 
 @router.head("/parts/{shelf}/{part}/{name:path}", include_in_schema=False)
@@ -77,11 +83,25 @@ def read_manifest(key: Key, request: Request, db: TheDatabase, store: TheStore) 
     "/parts/{shelf}/{part}/{name:path}", summary="Read a file of a part", response_class=Response, responses=_FILE
 )
 async def read_file(shelf: Shelf, part: PartKey, name: Name, request: Request, parts: TheParts) -> Response:
-    """One file of a part: a Zarr group at `/store/parts/<first two characters>/<key>`, with its manifest beside it."""
-    found = None
+    """One file of a part: a Zarr group at `/store/parts/<first two characters>/<key>`, with its manifest beside it.
+
+    A file that is gone, or not as long as it was published, is answered with the problem `store_corrupt`. Files of a
+    part that did not verify have another ETag and are not to be cached.
+    """
+    found, doubted = None, False
     if part.startswith(shelf) and len(shelf) == 2:
         async with parts.fetching:
-            found = await run_in_threadpool(parts.store.stored, part, name)
+            found, doubted = await run_in_threadpool(_look, parts, part, name)
     if found is None:
         raise NotFound(f"the store has no file {name!r} of a part {part!r}; its manifest.json lists those there are")
-    return file_answer(request, found, name)
+    return file_answer(request, found, name, doubted=doubted)
+
+
+def _look(parts: Parts, part: str, name: str) -> tuple[StoredFile | None, bool]:
+    """A file of a part, and whether this did not verify.
+
+    Raises:
+        StoreCorrupt: it is gone, or of another length.
+    """
+    found = parts.store.stored(part, name)
+    return found, found is not None and features.is_doubted(parts.db, part)

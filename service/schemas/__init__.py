@@ -23,6 +23,7 @@ from service.schemas.features import (
     FeatureQuery,
     FeatureUser,
     FeatureWanted,
+    PulledFrom,
     SceneCosines,
 )
 from service.schemas.keeping import (
@@ -181,6 +182,7 @@ __all__ = [
     "Policy",
     "PolicyRequest",
     "Progress",
+    "PulledFrom",
     "ReadLease",
     "ReadLeasePage",
     "ReadLeaseRequest",

@@ -88,13 +88,26 @@ class FeatureUser(BaseModel):
     port: str
 
 
+class PulledFrom(BaseModel):
+    """Where a feature store was pulled from."""
+
+    source: str = Field(description="URL of a service, or of a folder that is a store.")
+    artifact: str = Field(description="Its key there.")
+
+
 class FeatureDetail(Feature):
-    """A feature store with the run that computed it and those that read it."""
+    """A feature store with how it was made and the runs that read it."""
 
     model_config = gives(examples.FEATURE_DETAIL)
 
-    spec: dict[str, Any] | None = Field(description="Spec of the run that computed it; null where that was deleted.")
-    inputs: dict[str, str] = Field(description="Port -> artifact that this run read.")
+    spec: dict[str, Any] | None = Field(
+        description="Spec that it was computed with, here or where it was pulled from, as its manifest says. Where "
+        "that cannot be read: of the run that computed it here, null where there is none."
+    )
+    inputs: dict[str, str] = Field(
+        description="What it was computed from: port -> artifact, or digest of what lay outside the store."
+    )
+    pulled_from: PulledFrom | None = Field(None, description="Where it was pulled from; null where it was made here.")
     users: list[FeatureUser] = Field(description="The newest runs that name it as an input, 100 at most.")
     num_users: int = Field(description="How many runs do.")
 
@@ -126,6 +139,7 @@ class SceneCosines(BaseModel):
     least: float | None
     mean: float | None
     steps: float = Field(description="Largest difference of two values, in steps of float16 at their row's largest.")
+    steps_allowed: float = Field(description="How many of these rounding alone makes: 1, or 17 where one side is int8.")
 
 
 class Cosines(BaseModel):

@@ -69,6 +69,14 @@ def manifest_faults(store: ArtifactStore, key: str, recorded: str | None) -> lis
     return []
 
 
+def coverage_faults(manifest: ArtifactManifest, num_covered: int) -> list[str]:
+    """Whether an artifact of embeddings says how many points its sound parts cover."""
+    said = manifest.attributes.get("num_covered")
+    if said in (None, num_covered):
+        return []
+    return [f"the artifact {manifest.key} says that {said} points are covered, its parts hold {num_covered} embeddings"]
+
+
 def part_faults(store: ArtifactStore, manifest: ArtifactManifest, entry: PartEntry) -> list[str]:
     """What is wrong with one part: files, then shapes, types and finite values, then what its kind asks for.
 

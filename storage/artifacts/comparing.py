@@ -21,6 +21,9 @@ PERCENTILES = (1, 5, 25, 50, 75, 95)
 """Percentiles of the cosine that are told."""
 FP16_STEP = 2.0**-10
 """A step of float16, as a share of the power of two below a value."""
+_STEPS_OF_TYPE = {"int8": 17.0}
+"""Type -> steps of float16 that rounding alone may part values by; others by one. A step of int8 is the largest value
+of its block / 127, which is up to 16.1 steps of float16."""
 
 Verdict = Literal["same", "rounding", "different", "not compared"]
 
@@ -118,6 +121,13 @@ class SceneCosines:
     mean: float | None
     steps: float
     """Largest difference of two values, in steps of float16 at the largest value of their row."""
+    steps_allowed: float
+    """How many of these rounding alone makes, by the coarser of the two sides' types."""
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the same points are covered, and values differ by rounding alone."""
+        return self.steps <= self.steps_allowed and self.num_common == self.num_left == self.num_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +137,8 @@ class Comparison:
     left: str
     right: str
     verdict: Verdict
-    """`same`: all common parts are equal to the byte; `rounding`: what was compared differs by a step of float16 at
-    most; `different`: by more, or in which points are covered; `not compared`: nothing could be."""
+    """`same`: all common parts are equal to the byte; `rounding`: what was compared differs by a step of the type that
+    it is stored in at most; `different`: by more, or in which points are covered; `not compared`: nothing could be."""
     differences: tuple[Difference, ...]
     num_common: int
     """Scenes that both hold."""
@@ -230,13 +240,8 @@ def cosines(left: Array, right: Array) -> NDArray[np.float32]:
     return np.clip(found, -1, 1)
 
 
-def apart(published: PartReader, again: PartReader, steps: float) -> str:
+def apart(published: PartReader, again: PartReader) -> str:
     """How the embeddings of one scene that were made twice differ; "" where they do by rounding alone.
-
-    Args:
-        published: the one.
-        again: the other.
-        steps: of float16 (`steps_apart`) that values may differ by.
 
     Raises:
         StoreCorrupt: one of the two cannot be read.
@@ -247,9 +252,18 @@ def apart(published: PartReader, again: PartReader, steps: float) -> str:
     about = found.about
     if not about.num_common == about.num_left == about.num_right:
         return f"{about.num_right} points are covered, {about.num_left} were published, {about.num_common} are in both"
-    if about.steps > steps:
-        return f"values are up to {about.steps:.3g} steps of float16 apart, the least cosine is {about.least:.6f}"
+    if not about.is_rounding:
+        return (
+            f"values are up to {about.steps:.3g} steps of float16 apart, {about.steps_allowed:g} may be rounding; the "
+            f"least cosine is {about.least:.6f}"
+        )
     return ""
+
+
+def steps_allowed(*parts: PartReader) -> float:
+    """Steps of float16 (`steps_apart`) that embeddings of one scene may differ by and agree within rounding."""
+    types = ["int8" if "scales" in part.names() else "float" for part in parts]
+    return max(_STEPS_OF_TYPE.get(one, 1.0) for one in types)
 
 
 def steps_apart(left: Array, right: Array) -> float:
@@ -296,13 +310,14 @@ def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Ro
         least=float(near.min()) if len(near) else None,
         mean=float(near.mean(dtype=np.float64)) if len(near) else None,
         steps=steps_apart(a, b),
+        steps_allowed=steps_allowed(left, right),
     )
     return _Rows(about, near)
 
 
 def _verdict(compared: tuple[SceneCosines, ...], same: list[str], other_order: list[str]) -> Verdict:
     """What the scenes that were looked at come to."""
-    if other_order or any(one.steps > 1 or not one.num_common == one.num_left == one.num_right for one in compared):
+    if other_order or not all(one.is_rounding for one in compared):
         return "different"
     if compared:
         return "rounding"

@@ -67,11 +67,11 @@ class Copies:
         folder = self.folder(key, content)
         return _FetchingReader(folder, manifest, partial(self._bring, prefix, folder))
 
-    def file(self, prefix: str, key: str, content: bytes, name: str, num_bytes: int) -> Path | None:
-        """One file of a part, brought here if need be; None where the bucket has it no more."""
+    def file(self, prefix: str, key: str, content: bytes, name: str, num_bytes: int) -> Path:
+        """Where one file of a part lies, brought here if need be; nothing lies there if the bucket has it no more."""
         folder = self.folder(key, content)
         self._bring(prefix, folder, name, num_bytes)
-        return folder / name if (folder / name).exists() else None
+        return folder / name
 
     def keep(self, key: str, content: bytes, files: Iterable[str], from_folder: Path) -> None:
         """Moves files of a part that was just sent to where its copies lie."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.artifacts import admission, scaled
+from storage.artifacts import admission, part_files, scaled
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import (
     SUMMARY,
@@ -191,9 +191,11 @@ class MemoryStore:
         """A plain file of a published part; arrays and manifests lie in no file here."""
         part = self._parts.get(key)
         entry = None if part is None or part.manifest is None else part.manifest.files.get(name)
-        if part is None or entry is None or not name.startswith("files/"):
+        if part is None or part.manifest is None or entry is None or not name.startswith("files/"):
             return None
-        return StoredFile(part.folder / name.removeprefix("files/"), entry.num_bytes, entry.blake3)
+        path = part.folder / name.removeprefix("files/")
+        part_files.check_there(path, name, part.manifest)
+        return StoredFile(path, entry.num_bytes, entry.blake3)
 
     def verify(self, key: str) -> Sequence[str]:
         """One sentence a file of the artifact's parts that was changed behind the store's back.

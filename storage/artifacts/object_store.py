@@ -98,22 +98,18 @@ class ObjectStore:
         return self._objects.get(_artifact_name(key)) if admission.is_key(key) else None
 
     def stored(self, key: str, name: str) -> StoredFile | None:
-        """A file of a published part, as a copy here; see `ArtifactStore.stored`.
-
-        Raises:
-            StoreCorrupt: also where the bucket has it no more.
-        """
+        """A file of a published part, as a copy here; see `ArtifactStore.stored`."""
         content = self.part_manifest_file(key)
         if content is None:
             return None
         if name == part_files.MANIFEST:
             return StoredFile(self._copies.folder(key, content) / name, len(content), digest(content))
-        entry = decode_part(content, f"{part_files.MANIFEST} of the part {key}").files.get(name)
+        manifest = decode_part(content, f"{part_files.MANIFEST} of the part {key}")
+        entry = manifest.files.get(name)
         if entry is None:
             return None
         path = self._copies.file(_part_prefix(key), key, content, name, entry.num_bytes)
-        if path is None:
-            raise StoreCorrupt(f"{name} of the part {key} is gone from the store; `vlglab features repair` mends it")
+        part_files.check_there(path, name, manifest)
         return StoredFile(path, entry.num_bytes, entry.blake3)
 
     def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:

@@ -82,6 +82,28 @@ def digest_file(file: Path) -> str:
     return hasher.update_mmap(file).hexdigest() if large else hasher.update(file.read_bytes()).hexdigest()
 
 
+def check_there(file: Path, name: str, manifest: PartManifest) -> None:
+    """Checks that a file of a part is there and as long as it was published; reads nothing of it.
+
+    Raises:
+        StoreCorrupt: it is not; the error names file and scene.
+    """
+    expected = manifest.files[name].num_bytes
+    try:
+        got = file.stat().st_size
+    except OSError as error:
+        fault = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    else:
+        if got == expected:
+            return
+        fault = f"has {got} bytes, {expected} were published"
+    of = f"of the part {manifest.key} (scene {manifest.scene or 'none'})"
+    raise StoreCorrupt(
+        f"{name} {of} {fault}; `vlglab features repair` mends it",
+        scene=manifest.scene or None,
+    )
+
+
 def changed(what: str, got: FileEntry, expected: FileEntry) -> str:
     """The sentence for a file that is not what was published."""
     return (

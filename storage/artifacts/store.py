@@ -192,6 +192,7 @@ class ArtifactStore(Protocol):
 
         Raises:
             FormatTooNew, StoreCorrupt: as `part`.
+            StoreCorrupt: the file is gone, or not as long as it was published; its bytes are not read.
         """
 
     def verify(self, key: str) -> Sequence[str]:
@@ -244,13 +245,30 @@ def scene_of(manifest: ArtifactManifest, scene: str) -> PartEntry | None:
 
 
 def of_scenes(manifest: ArtifactManifest, scenes: Collection[str]) -> ArtifactManifest:
-    """A scene-wise artifact as if it had these scenes alone, in its own order and under its own key."""
+    """A scene-wise artifact as if it had these scenes alone, in its own order and under its own key.
+
+    How many points of the whole are covered says nothing of some scenes: see `counted`.
+    """
     splits = manifest.attributes.get("splits", {})
+    kept = {name: value for name, value in manifest.attributes.items() if name != "num_covered"}
     return replace(
         manifest,
         parts=tuple(part for part in manifest.parts if part.scene in scenes),
-        attributes={**manifest.attributes, "splits": {k: v for k, v in splits.items() if k in scenes}},
+        attributes={**kept, "splits": {k: v for k, v in splits.items() if k in scenes}},
     )
+
+
+def counted(store: ArtifactStore, manifest: ArtifactManifest) -> ArtifactManifest:
+    """The same artifact with the points that have an embedding counted; one of another kind as it is.
+
+    Raises:
+        StoreCorrupt: a part, which must be in the store, cannot be read.
+    """
+    if manifest.kind != "embeddings":
+        return manifest
+    parts = [store.part(entry.key) for entry in manifest.parts]
+    covered = sum(len(part.array("point_index")) for part in parts if part is not None)
+    return replace(manifest, attributes={**manifest.attributes, "num_covered": covered})
 
 
 def as_little_endian(values: Array) -> Array:

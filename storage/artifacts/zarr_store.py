@@ -110,7 +110,15 @@ class ZarrStore:
                 return StoredFile(path / name, len(content), digest(content))
             return None
         entry = manifest.files.get(name)
-        return None if entry is None else StoredFile(path / name, entry.num_bytes, entry.blake3)
+        if entry is None:
+            return None
+        try:
+            part_files.check_there(path / name, name, manifest)
+        except StoreCorrupt:
+            if not path.exists():
+                return None  # the part was withdrawn a moment ago
+            raise
+        return StoredFile(path / name, entry.num_bytes, entry.blake3)
 
     def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
         """Publishes a part that was copied from another store by a rename; see `TakingStore.adopt`."""

@@ -17,17 +17,22 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from storage.errors import NotFound
 from storage.records import walks
 from storage.records.database import Database, now
+from storage.records.keeping_tables import ArtifactPartRow
 from storage.records.pages import Page, clamp
 from storage.records.tables import ArtifactTableRow, FeatureTableRow, RunInputRow, RunRow
 
 KIND = "embeddings"
 """The kind of artifact that is a feature store."""
+PULLED_FROM = "pulled_from"
+"""The attribute of an artifact's row, and of no manifest, that says where it was pulled from: `source`, `artifact`."""
 MAX_USERS = 100
 """Most runs that are named as users of one store."""
 
 _FAULT_CHARACTERS = 2000
 _COPIED = ("dataset", "encoder_title", "weights_digest")
 _ORDER = "newest"
+_BRINGING = frozenset({"pull", "repair"})
+"""Stages whose spec says nothing of how what they publish was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +91,11 @@ class FeatureStory:
 
     feature: Feature
     spec: dict[str, Any] | None
-    """Spec of the run that computed it; None where that was deleted."""
+    """Spec of the run that computed it here; None where that was deleted, or did not compute it but pull it."""
     inputs: dict[str, str]
     """Port -> artifact that this run read."""
+    pulled_from: dict[str, str] | None
+    """The URL (`source`) and the key there (`artifact`) that it was pulled from; None where it was made here."""
     users: tuple[FeatureUser, ...]
     """The newest runs that name it, MAX_USERS at most."""
     num_users: int
@@ -202,11 +209,15 @@ def story(db: Database, key: str) -> FeatureStory:
             .order_by(RunInputRow.run_id.desc(), RunInputRow.port)
             .limit(MAX_USERS)
         )
+        if made_by is not None and made_by.stage in _BRINGING:
+            made_by = None
+        attributes = session.scalar(select(ArtifactTableRow.attributes).where(ArtifactTableRow.key == key))
         number = select(func.count(func.distinct(RunInputRow.run_id))).where(reads)
         return FeatureStory(
             feature,
             None if made_by is None else made_by.spec,
             {} if made_by is None else {one.port: one.artifact_key for one in made_by.inputs if one.artifact_key},
+            (attributes or {}).get(PULLED_FROM),
             tuple(FeatureUser(*row) for row in session.execute(users)),
             session.scalar(number) or 0,
         )
@@ -221,6 +232,17 @@ def record_finding(session: Session, key: str, run_id: str, found: Finding) -> N
     row.num_faults, row.fault = found.num_faults, found.fault
     if row.num_covered is None and not found.num_faults:
         row.num_covered = found.num_covered
+
+
+def is_doubted(db: Database, part: str) -> bool:
+    """Whether the last verification of a feature store that holds this part found faults."""
+    held = select(ArtifactPartRow.part_key).where(ArtifactPartRow.artifact_key == FeatureTableRow.key)
+    not_known = ~held.exists()  # `part_index` has not come to it: any part may be of it
+    doubted = select(FeatureTableRow.key).where(
+        FeatureTableRow.num_faults > 0, or_(held.where(ArtifactPartRow.part_key == part).exists(), not_known)
+    )
+    with db.read() as session:
+        return session.scalar(doubted.limit(1)) is not None
 
 
 def _get(session: Session, key: str) -> Feature:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from storage.specs.parts import Splits, WeightsName
+from storage.specs.parts import EmbeddingType, Splits, WeightsName
 from storage.specs.spec import ArtifactKind, Port, StageSpec
 
 
@@ -19,6 +19,7 @@ class ImportFeatures(StageSpec):
     inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
     scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits", "missing"})
+    added: ClassVar[Mapping[str, Any]] = {"dtype": "float16"}
 
     stage: Literal["import_features"] = "import_features"
     encoder: WeightsName = Field(
@@ -28,6 +29,9 @@ class ImportFeatures(StageSpec):
     missing: Literal["refuse", "leave_out"] = Field(
         "refuse",
         description="A scene without a file: 'refuse' fails the run, 'leave_out' names it in the run's events.",
+    )
+    dtype: EmbeddingType = Field(
+        "float16", description="Type that the embeddings are stored in: 'int8' is half as large, as of `extract`."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from storage.specs.spec import ArtifactKind, Port, StageSpec
 
 SourceUrl = Annotated[str, Field(pattern=r"^https?://[^\s@#?]+$", max_length=2000)]
 ArtifactKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,127}$")]
+ManifestDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Connections = Annotated[int, Field(ge=1, le=32)]
 
 _NAMED_BY_KIND: Mapping[str, ArtifactKind] = {
@@ -28,6 +29,7 @@ class Pull(StageSpec):
 
     external: ClassVar[bool] = True
     outputs: ClassVar[Mapping[str, ArtifactKind]] = _NAMED_BY_KIND
+    added: ClassVar[Mapping[str, Any]] = {"manifest_digest": None}
 
     stage: Literal["pull"] = "pull"
     source: SourceUrl = Field(
@@ -38,6 +40,11 @@ class Pull(StageSpec):
         None, min_length=1, max_length=100_000, description="Only these scenes, as an artifact of another key."
     )
     connections: Connections = Field(4, description="Files that are fetched at once.")
+    manifest_digest: ManifestDigest | None = Field(
+        None,
+        description="BLAKE3 of the artifact's manifest, as whoever published it says (`vlglab features show`): a pull "
+        "of another one fails.",
+    )
 
 
 class Repair(StageSpec):

@@ -90,6 +90,15 @@ def commands() -> list[str]:
     return [line for line in lines if not line.startswith("export ") and line != "vlglab serve &"]
 
 
+def written(folder: Path) -> list[str]:
+    """The page's Python; what has a file's name before it is written to a folder, and not among what is returned."""
+    blocks = re.findall(r"(?:`(\w+\.py)`:\n\n)?```python\n(.*?)```", PAGE, re.DOTALL)
+    for name, content in blocks:
+        if name:
+            (folder / name).write_text(content)
+    return [content for name, content in blocks if not name]
+
+
 @pytest.fixture
 def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     if shutil.which("bash") is None:
@@ -98,6 +107,9 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     vlglab.parent.mkdir()
     vlglab.write_text(f'#!/bin/sh\nexec {" ".join(local_service.command())} "$@"\n')
     vlglab.chmod(0o755)
+    python = vlglab.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     ((name, content),) = re.findall(r"`([\w.]+)`:\n\n```json\n(.*?)```", PAGE, re.DOTALL)
     document = json.loads(content)
     for run in document["runs"]:
@@ -108,6 +120,7 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = f"{vlglab.parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": root, "VLGLAB_URL": labs.ours.url, "SOURCE": labs.theirs.url}
+    own["VLGLAB_HOME"] = str(labs.home)
     return {**os.environ, **own, "STORE": str(labs.home / "store"), "EMBEDDINGS": labs.filled["EMBEDDINGS"]}
 
 
@@ -125,10 +138,13 @@ def test_the_page_from_nothing_to_training_on_another_lab_s_features(
     for key in (labs.filled["SCENES"], labs.filled["TEXT"], labs.filled["EMBEDDINGS"]):
         (here, there) = (client.artifact(key) for client in (labs.ours, labs.theirs))
         assert (here.manifest_digest, here.parts) == (there.manifest_digest, there.parts)
+    (imported,) = labs.ours.runs(stage="import_features")
+    (there, again) = (labs.ours.feature(key) for key in (labs.filled["EMBEDDINGS"], imported.outputs["embeddings"]))
+    assert (again.dtype, again.num_covered, again.dimension) == ("int8", there.num_covered, there.dimension)
     (trained,) = labs.ours.runs(stage="specialize")
     assert trained.state == "succeeded"
     assert [run.state for run in labs.ours.runs(stage="repair")] == ["succeeded"]
-    snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    snippets = written(tmp_path)
     assert len(snippets) == 4
     for snippet in snippets:
         done = subprocess.run(

@@ -17,7 +17,9 @@ from service import examples
 from service.cli.console import Shell
 from service.cli.entry import app
 from service.cli.scripting import Exit
+from storage.artifacts.scaled import encode
 from storage.artifacts.zarr_store import ZarrStore
+from storage.specs import stages
 from tests.conformance.artifact_store import artifact, embeddings, put
 from tests.service.fake_api import FakeApi
 
@@ -116,6 +118,42 @@ def test_stores_of_two_machines_are_compared_where_they_lie(tmp_path: Path) -> N
     assert nobody.requests == []
     code, out = vlglab(nobody, "features", "diff", "beef01", "--store", one, "--store", far)
     assert "made from the same spec and inputs" in out and "600 points" in out
+
+
+def test_stores_of_int8_that_agree_within_rounding_are_not_told_to_differ(tmp_path: Path) -> None:
+    folders = []
+    for by in (0, 1):
+        arrays = embeddings()
+        numbers, scales = encode(arrays["embeddings"])
+        numbers[:, 0] -= np.sign(numbers[:, 0]) * np.int8(by)
+        store = ZarrStore(tmp_path / str(by))
+        line = put(store, "ab10", "room", arrays | {"embeddings": numbers, "scales": scales}, dtype="int8")
+        store.publish(artifact("beef01", line), token="token-1")
+        folders += ["--store", str(tmp_path / str(by))]
+    code, out = vlglab(FakeApi({}), "features", "diff", "beef01", *folders)
+    assert code == 0 and "agrees within the rounding of the type" in out
+
+
+def test_features_of_others_are_taken_in_by_a_run() -> None:
+    api = FakeApi({("POST", "/api/v1/runs"): examples.RUN})
+    plain = ("features", "import", "theirs", "--scenes", KEY, "--no-watch")
+    status, _ = vlglab(api, *plain)
+    vlglab(api, *plain, "--dtype", "int8", "--split", "test", "--leave-out", "--encoder", "lseg")
+    first, second = api.bodies()
+    assert status == 0 and (first["dataset"], first["inputs"]) == ("theirs", {"scenes": {"artifact": KEY}})
+    assert first["spec"] == {"stage": "import_features", "encoder": "openseg", "dtype": "float16"}
+    more = {"dtype": "int8", "splits": ["test"], "missing": "leave_out", "encoder": "lseg"}
+    assert second["spec"] == first["spec"] | more
+    for asked in (first, second):
+        assert stages.parse(asked["spec"]).stage == "import_features"
+
+
+def test_a_digest_that_a_pull_must_have_is_passed_on() -> None:
+    api = FakeApi({("POST", "/api/v1/runs"): examples.RUN})
+    vlglab(api, "features", "pull", "http://lab.example.org", KEY, "--digest", "5c" * 32, "--no-watch")
+    vlglab(api, "features", "pull", "http://lab.example.org", KEY, "--no-watch")
+    first, second = (asked["spec"] for asked in api.bodies())
+    assert (first["manifest_digest"], "manifest_digest" in second) == ("5c" * 32, False)
 
 
 @pytest.mark.parametrize(

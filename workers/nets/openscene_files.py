@@ -25,12 +25,13 @@ from workers.scenes.feature_files import Fused, with_rows
 _NAMES = ("feat", "mask_full")
 
 
-def read(path: Path, num_points: int) -> Fused:
+def read(path: Path, num_points: int, dtype: type[np.floating] = np.float16) -> Fused:
     """One file of a scene: all of its points that are visible, or a random subset of them.
 
     Args:
         path: a `.pt`.
         num_points: points of the scene.
+        dtype: the floating type that embeddings are given in.
 
     Raises:
         DatasetInvalid: no file of torch's with these two tensors; or they are not of that many points.
@@ -57,7 +58,7 @@ def read(path: Path, num_points: int) -> Fused:
             f"{path.name}: got feat of type {feat.dtype} and shape {tuple(feat.shape)}, mask_full names "
             f"{len(point_index)} points; expected a row of floating numbers for each"
         )
-    return with_rows(path.name, point_index, _values(feat))
+    return with_rows(path.name, point_index, _values(feat), dtype)
 
 
 def write(path: Path, point_index: NDArray[np.int64], embeddings: NDArray[np.floating], num_points: int) -> None:

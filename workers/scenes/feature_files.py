@@ -34,8 +34,8 @@ class Fused:
 
     point_index: NDArray[np.int64]
     """(M,) the point of each row, strictly rising."""
-    embeddings: NDArray[np.float16]
-    """(M,D)."""
+    embeddings: NDArray[np.floating]
+    """(M,D), float16 or float32."""
 
 
 def find(root: Path, scenes: Collection[str]) -> tuple[dict[str, list[Path]], list[str]]:
@@ -87,8 +87,8 @@ def fingerprints(root: Path, files: Mapping[str, Sequence[Path]], cache_dir: Pat
     return found
 
 
-def read_npy(path: Path, num_points: int) -> Fused:
-    """A whole scene of NumPy's format; rows of zeros are points without an embedding.
+def read_npy(path: Path, num_points: int, dtype: type[np.floating] = np.float16) -> Fused:
+    """A whole scene of NumPy's format, as a floating type; rows of zeros are points without an embedding.
 
     Raises:
         DatasetInvalid: no such array, or one of another number of points.
@@ -101,26 +101,27 @@ def read_npy(path: Path, num_points: int) -> Fused:
         raise DatasetInvalid(
             f"{path.name}: got the shape {values.shape}, expected ({num_points}, D), a row for each point of the scene"
         )
-    return with_rows(path.name, np.arange(num_points), values)
+    return with_rows(path.name, np.arange(num_points), values, dtype)
 
 
-def with_rows(name: str, point_index: NDArray[np.int64], values: NDArray[Any]) -> Fused:
-    """Checked embeddings of points, in float16, without the rows that are all zeros.
+def with_rows(name: str, point_index: NDArray[np.int64], values: NDArray[Any], dtype: type[np.floating]) -> Fused:
+    """Checked embeddings of points, as float16 or float32, without the rows that are all zeros.
 
     Args:
         name: of the file, for messages.
         point_index: (M,) strictly rising.
         values: (M,D) of any floating type; may be mapped from a file: it is read by pieces.
+        dtype: the type that they are given in.
 
     Raises:
-        DatasetInvalid: another type or shape, or values that are not finite in float16.
+        DatasetInvalid: another type or shape, or values that are not finite in this type.
     """
     if values.dtype.kind != "f" or values.ndim != 2 or not 1 <= values.shape[1] <= MAX_DIMENSION:
         raise DatasetInvalid(
             f"{name}: got embeddings of type {values.dtype} and shape {values.shape}, expected floating numbers "
             f"(n, D), D up to {MAX_DIMENSION}"
         )
-    embeddings = np.empty(values.shape, np.float16)
+    embeddings = np.empty(values.shape, dtype)
     for start in range(0, len(values), _ROWS_AT_ONCE):
         piece = slice(start, start + _ROWS_AT_ONCE)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -128,7 +129,8 @@ def with_rows(name: str, point_index: NDArray[np.int64], values: NDArray[Any]) -
         finite = np.isfinite(embeddings[piece]).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
-            raise DatasetInvalid(f"{name}: row {row} of the embeddings holds a value that is not finite in float16")
+            fault = f"row {row} of the embeddings holds a value that is not finite in {embeddings.dtype}"
+            raise DatasetInvalid(f"{name}: {fault}")
     some = embeddings.any(axis=1)
     return Fused(point_index, embeddings) if some.all() else Fused(point_index[some], embeddings[some])
 
@@ -150,7 +152,7 @@ def join(scene: str, pieces: Sequence[tuple[str, Fused]]) -> Fused:
     if len(pieces) == 1:
         return pieces[0][1]
     every = np.unique(np.concatenate([piece.point_index for _, piece in pieces]))
-    joined = np.empty((len(every), dimensions.pop()), np.float16)
+    joined = np.empty((len(every), dimensions.pop()), pieces[0][1].embeddings.dtype)
     filled = np.zeros(len(every), bool)
     for name, piece in pieces:
         rows = np.searchsorted(every, piece.point_index)

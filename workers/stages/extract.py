@@ -7,15 +7,12 @@ embeddings of visible points are gathered, and only their means are stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.artifacts import scaled
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
-from storage.specs.parts import EmbeddingType
 from storage.specs.stages import Extract
 from workers.context import Context, Pace
 from workers.encoders import choose
@@ -23,6 +20,7 @@ from workers.encoders.encoder import FileEncoder, ImageEncoder
 from workers.geometry import camera, lifting, visibility
 from workers.scenes import frames
 from workers.scenes.scene import Frame
+from workers.stages.typed import computed_in, write_embeddings
 
 LEAST_COVERED = 0.01
 """A scene of whose points a smaller share is visible is named in the run's events."""
@@ -131,7 +129,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
                 f"scene {scene.scene}, frame {frame.name}: {error.message}", scene=scene.scene
             ) from error
         used.append({"frame": frame.name, "image_digest": frame.image_digest, "points": count})
-    lifted = total.mean(dtype=np.float32 if spec.dtype == "float32" else np.float16)
+    lifted = total.mean(dtype=computed_in(spec.dtype))
     if not len(lifted.point_index):
         raise NothingVisible(
             f"scene {scene.scene}: not one of {len(points)} points is visible in any of {len(all_frames)} frames; "
@@ -139,7 +137,8 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
             "are of this scene; blind_scenes: leave_out (extract.blind_scenes of a recipe) goes on without such scenes",
             scene=scene.scene,
         )
-    _write_embeddings(part, lifted.embeddings, spec.dtype)
+    part.set(dtype=spec.dtype)
+    write_embeddings(part, lifted.embeddings, spec.dtype)
     part.write("point_index", lifted.point_index)
     part.write("views", lifted.views)
     part.set(
@@ -154,18 +153,6 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         lifting=spec.lifting.model_dump(),
         frames=used,
     )
-
-
-def _write_embeddings(part: PartWriter, embeddings: NDArray[Any], dtype: EmbeddingType) -> None:
-    """Writes (M,D) embeddings as the type that the spec names."""
-    part.set(dtype=dtype)
-    if dtype != "int8":
-        part.write("embeddings", embeddings)
-        return
-    numbers, scales = scaled.encode(embeddings)
-    part.write("embeddings", numbers)
-    part.write("scales", scales)
-    part.set(scale_block=scaled.SCALE_BLOCK)
 
 
 def _add_frame(

@@ -19,6 +19,7 @@ from storage.specs.feature_stages import ImportFeatures
 from workers.context import Context, Pace
 from workers.scenes import feature_files
 from workers.scenes.feature_files import Fused
+from workers.stages.typed import computed_in, write_embeddings
 
 KIND = "features"
 _NAMED_AT_MOST = 10
@@ -75,6 +76,7 @@ def run(context: Context) -> None:
         encoder_title=f"{spec.encoder} (imported)",
         imported_from=dataset.name,
         dataset=scenes.attributes.get("dataset"),
+        **_type_said(spec),
     )
 
 
@@ -106,13 +108,13 @@ def _write(context: Context, points: PartReader, paths: list[Path], part: PartWr
     for path in paths:
         context.check()
         read = openscene_files.read if path.suffix == ".pt" else feature_files.read_npy
-        pieces.append((path.name, read(path, num_points)))
+        pieces.append((path.name, read(path, num_points, computed_in(_spec(context).dtype))))
     fused = feature_files.join(points.scene, pieces)
     if not len(fused.point_index):
         raise DatasetInvalid(f"scene {points.scene}: its files hold not one embedding", scene=points.scene)
     views = np.zeros(num_points, np.uint16)
     views[fused.point_index] = 1
-    part.write("embeddings", fused.embeddings)
+    write_embeddings(part, fused.embeddings, _spec(context).dtype)
     part.write("point_index", fused.point_index)
     part.write("views", views)
     part.set(
@@ -125,7 +127,13 @@ def _write(context: Context, points: PartReader, paths: list[Path], part: PartWr
         norms=Norms.of(fused.embeddings).as_attribute(),
         files=[path.name for path in paths],
         views_known=False,
+        **_type_said(_spec(context)),
     )
+
+
+def _type_said(spec: ImportFeatures) -> dict[str, str]:
+    """The attribute that says the type; float16 goes without, as it did before there were others."""
+    return {} if spec.dtype == "float16" else {"dtype": spec.dtype}
 
 
 def _few(names: list[str]) -> str:

@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Mapping
 
 from storage import keys
-from storage.artifacts.manifests import decode_artifact
-from storage.artifacts.store import ArtifactManifest, of_scenes, scene_of
+from storage.artifacts.manifests import decode_artifact, digest, encode_artifact
+from storage.artifacts.store import ArtifactManifest, counted, of_scenes, scene_of
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Pull
 from workers.context import Context
@@ -29,11 +29,13 @@ def external_inputs(context: Context) -> Mapping[str, str]:
     Raises:
         InvalidInput: a source that is not allowed.
         NotFound: it has no such artifact.
+        StoreCorrupt: the manifest is not the one that the spec names, or that the source's own records have.
         SourceRefused, SourceUnreachable: it does not give it.
     """
     spec = _spec(context)
     with Source(spec.source, context.machine.sources, 1, context.check) as source:
         content = source.manifest(spec.artifact)
+        _check_digest(spec, content, source)
     context.machine.scratch.mkdir(parents=True, exist_ok=True)
     (context.machine.scratch / _MANIFEST).write_bytes(content)
     return {"manifest": keys.digest_bytes(content)}
@@ -43,6 +45,23 @@ def output_keys(context: Context) -> Mapping[str, str]:
     """The one output that this run gives, by the artifact's kind, and its key."""
     manifest = _manifest(context)
     return {manifest.kind: manifest.key}
+
+
+def found(context: Context) -> None:
+    """Notes where what this store has under the artifact's key is not what the source has; it stays."""
+    spec, manifest, store = _spec(context), _manifest(context), taking_store(context)
+    own = store.manifest_file(manifest.key)
+    here = None if own is None else digest(own)
+    if spec.scenes is None:
+        here = context.recorded.get("artifact", here)
+        there = digest((context.machine.scratch / _MANIFEST).read_bytes())
+    else:
+        there = digest(encode_artifact(counted(store, manifest)))
+    if here not in (None, there):
+        context.reporter.note(
+            f"this store has the artifact {manifest.key} with other bytes than {spec.source}: the BLAKE3 of its"
+            f" manifest is {here[:16]}, there {there[:16]}. It stays; `vlglab features diff --store` compares them"
+        )
 
 
 def run(context: Context) -> None:
@@ -61,8 +80,29 @@ def run(context: Context) -> None:
             raise StoreCorrupt(f"{source.url} gives another manifest of {spec.artifact} than a moment ago; try again")
         copier = Copier(context, source, spec.connections, folder)
         parts = copier.fetch(manifest.kind, manifest.parts)
-    context.adopt(manifest.kind, dataclasses.replace(manifest, parts=parts))
+    manifest = dataclasses.replace(manifest, parts=parts)
+    context.pulled_from = {"source": source.url, "artifact": spec.artifact}
+    context.adopt(manifest.kind, manifest if spec.scenes is None else counted(context.store, manifest))
+    found(context)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_digest(spec: Pull, content: bytes, source: Source) -> None:
+    """Holds a manifest against what is known of it.
+
+    Raises:
+        StoreCorrupt: it is another one.
+    """
+    got = digest(content)
+    for said, whose in (
+        (spec.manifest_digest, "this run names"),
+        (source.recorded(spec.artifact), "the source's records have"),
+    ):
+        if said not in (None, got):
+            raise StoreCorrupt(
+                f"the manifest of {spec.artifact} at {source.url} has the BLAKE3 {got}, {whose} {said}: it was changed"
+                " there, or on the way; nothing is published: tell whoever runs it"
+            )
 
 
 def _manifest(context: Context) -> ArtifactManifest:
@@ -78,10 +118,10 @@ def _manifest(context: Context) -> ArtifactManifest:
         raise SpecInvalid(f"got the artifact {spec.artifact} of kind {manifest.kind}, expected one of: {kinds}")
     if spec.scenes is None:
         return manifest
-    return _only(manifest, spec.scenes)
+    return only(manifest, spec.scenes)
 
 
-def _only(manifest: ArtifactManifest, scenes: tuple[str, ...]) -> ArtifactManifest:
+def only(manifest: ArtifactManifest, scenes: tuple[str, ...]) -> ArtifactManifest:
     """An artifact of some scenes of another, in its order."""
     wanted = set(scenes)
     for scene in scenes:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from storage import keys
 from storage.artifacts import checking, part_files
 from storage.artifacts.manifests import decode_part, encode_part
-from storage.artifacts.store import ArtifactManifest, PartEntry
+from storage.artifacts.store import ArtifactManifest, PartEntry, counted
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Repair
@@ -84,7 +84,8 @@ def _publish_anew(context: Context, manifest: ArtifactManifest, others: Sequence
     parts = tuple(anew.get(part.key, part) for part in manifest.parts)
     key = keys.digest({"again": manifest.key, "parts": [part.digest for part in parts]})
     attributes = {**manifest.attributes, "made_again_of": manifest.key}
-    context.adopt(manifest.kind, replace(manifest, key=key, parts=parts, attributes=attributes))
+    made_again = replace(manifest, key=key, parts=parts, attributes=attributes)
+    context.adopt(manifest.kind, counted(context.store, made_again) if "num_covered" in attributes else made_again)
     scenes = ", ".join(part.scene or "its only part" for part in others[:20])
     context.reporter.note(
         f"made again, {len(others)} parts are other bytes than were published ({scenes}): {manifest.key} stays as it "

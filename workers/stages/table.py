@@ -1,7 +1,8 @@
 """Stage name -> the module that runs it: the only list. A module is imported when its stage runs, not before.
 
 A stage module has `run(context)`, and, where its spec is `external`, `external_inputs(context)`: digests of what it
-reads from outside the store, computed without torch. One whose outputs have their keys already has `output_keys`.
+reads from outside the store, computed without torch. One whose outputs have their keys already has `output_keys`; what
+it has to say where all of these are published, and it is not run, it says in `found`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Stage:
     external_inputs: Callable[[Context], Mapping[str, str]]
     output_keys: Callable[[Context], Mapping[str, str]]
     """Output -> the key that it will have."""
+    found: Callable[[Context], None]
+    """Called in place of `run` where everything is published already."""
 
 
 def load(name: str) -> Stage:
@@ -54,7 +57,8 @@ def load(name: str) -> Stage:
         raise UnknownName.among("stage", name, MODULES)
     module = importlib.import_module(MODULES[name])
     named = getattr(module, "output_keys", computed_keys)
-    return Stage(module.run, getattr(module, "external_inputs", _nothing), named)
+    external, found = getattr(module, "external_inputs", _nothing), getattr(module, "found", _silent)
+    return Stage(module.run, external, named, found)
 
 
 def computed_keys(context: Context) -> Mapping[str, str]:
@@ -64,3 +68,7 @@ def computed_keys(context: Context) -> Mapping[str, str]:
 
 def _nothing(_context: Context) -> Mapping[str, str]:
     return {}
+
+
+def _silent(_context: Context) -> None:
+    return None

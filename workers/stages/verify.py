@@ -20,10 +20,6 @@ from workers.stages.again import make_again
 _NOTED = 200
 """Most faults that become events; all are counted."""
 
-_STEPS_APART = {"int8": 17.0}
-"""Type -> steps of float16 that embeddings made again may differ by; others by one. A step of int8 is the largest value
-of its block / 127, which is up to 16.1 steps of float16."""
-
 
 def run(context: Context) -> None:
     """Checks the input `embeddings`: its manifest, every file, every value, and the points that it is of.
@@ -51,6 +47,8 @@ def run(context: Context) -> None:
             sound.append(entry.scene)
         found += _noted(context, faults, len(found))
         pace.advance()
+    if len(sound) == len(artifact.parts):
+        found += _noted(context, checking.coverage_faults(artifact, covered), len(found))
     found += _noted(context, _sample_faults(context, artifact, sound), len(found))
     context.reporter.verified(artifact.key, found, covered if not found else None)
     if found:
@@ -87,7 +85,6 @@ def _sample_faults(context: Context, artifact: ArtifactManifest, sound: Sequence
     except VlglabError as error:
         context.reporter.note(f"no scene was made again from its images: {error.message}")
         return []
-    allowed = _STEPS_APART.get(artifact.attributes.get("dtype", ""), 1.0)
     found = []
     for entry in (part for part in artifact.parts if part.scene in scenes):
         line = made.entry(entry.key)
@@ -95,7 +92,7 @@ def _sample_faults(context: Context, artifact: ArtifactManifest, sound: Sequence
         assert published is not None
         assert again is not None
         assert line is not None
-        if line.digest != entry.digest and (other := comparing.apart(published, again, allowed)):
+        if line.digest != entry.digest and (other := comparing.apart(published, again)):
             found.append(f"the part {entry.key} (scene {entry.scene}), made again from its images: {other}")
     if not found:
         context.reporter.note(f"made again from their images, and equal within rounding: {', '.join(sorted(scenes))}")

@@ -10,7 +10,8 @@ import blake3
 import numpy as np
 import pytest
 
-from storage.records import leases
+from storage.records import features, leases, part_index
+from storage.records.features import Finding
 from storage.records.keeping_tables import ArtifactUseRow
 
 KEY, PART = "0123456789abcdef" * 2, ("0123456789abcdef" * 2)[::-1]
@@ -114,3 +115,58 @@ def test_sources_are_checked_before_anything_is_queued(api: Any, stage: str) -> 
     for source in ("ftp://x/", "http://u:p@x/", "file:///etc", ""):
         assert api.post("/runs", {"spec": {**spec, "source": source}}, 422)["code"] == "spec_invalid"
     assert api.get("/runs")["items"] == []
+
+
+def test_a_manifest_that_was_changed_on_the_disk_is_not_given(api: Any, worker: Any, part: Path) -> None:
+    path = worker.parts.store.artifact_path(KEY)
+    whole = path.read_bytes()
+    assert b'"spec":{}' in whole
+    path.write_bytes(whole.replace(b'"spec":{}', b'"spec":{"x":1}'))
+    answer = api.http.get(MANIFEST)
+    problem = api.problem(answer)
+    assert (answer.status_code, problem["code"]) == (500, "store_corrupt")
+    assert f"the manifest of the artifact {KEY} was changed" in problem["detail"]
+    path.write_bytes(whole)
+    assert api.http.get(MANIFEST).status_code == 200
+
+
+@pytest.mark.parametrize("damage", ["gone", "shorter", "longer"])
+def test_a_file_that_is_not_as_long_as_it_was_is_named_and_not_given(api: Any, part: Path, damage: str) -> None:
+    chunk = part / "embeddings/c/0/0"
+    content = chunk.read_bytes()
+    etag = api.http.get(f"{URL}/embeddings/c/0/0").headers["etag"]
+    if damage == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(content[:-1] if damage == "shorter" else content + b"x")
+    for given in ({}, {"Range": "bytes=1-2"}, {"If-None-Match": etag}):
+        answer = api.http.get(f"{URL}/embeddings/c/0/0", headers=given)
+        problem = api.problem(answer)
+        assert (answer.status_code, problem["code"], problem["scene"]) == (500, "store_corrupt", "room_1")
+        assert f"embeddings/c/0/0 of the part {PART}" in problem["detail"] and "features repair" in problem["detail"]
+        assert "immutable" not in answer.headers.get("cache-control", "")
+    assert api.http.get(f"{URL}/zarr.json").status_code == 200
+
+
+def test_files_of_a_part_that_did_not_verify_are_not_said_to_be_what_was_published(
+    api: Any, worker: Any, part: Path
+) -> None:
+    url, chunk = f"{URL}/embeddings/c/0/0", part / "embeddings/c/0/0"
+    content = chunk.read_bytes()
+    published = api.http.get(url).headers["etag"]
+    chunk.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+    def found(*faults: str) -> None:
+        with worker.db.write() as session:
+            features.record_finding(session, KEY, "rv", Finding.of(faults))
+
+    for _ in range(2):
+        found("embeddings/c/0/0 was changed")
+        answer = api.http.get(url, headers={"If-None-Match": published})
+        assert (answer.status_code, answer.content) == (200, chunk.read_bytes()), "it may have been taken when damaged"
+        assert answer.headers["etag"] != published and answer.headers["cache-control"] == "private, no-store"
+        part_index.update(worker.db, worker.parts.store)
+    chunk.write_bytes(content)
+    found()
+    answer = api.http.get(url)
+    assert answer.headers["etag"] == published and "immutable" in answer.headers["cache-control"]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.artifacts.comparing import Limits, Side, compare, cosines, differences, steps_apart
+from storage.artifacts.comparing import Limits, Side, apart, compare, cosines, differences, steps_allowed, steps_apart
 from storage.artifacts.memory_store import MemoryStore
+from storage.artifacts.scaled import encode
 from storage.artifacts.store import ArtifactManifest, PartReader
 from storage.errors import NotFound, SpecInvalid
 from tests.conformance.artifact_store import Arrays, embeddings
@@ -171,3 +172,40 @@ def test_cosines_and_steps_of_long_arrays() -> None:
     c = a.copy()
     c[8999] = np.nextafter(c[8999], np.float16(np.inf))
     assert 0 < steps_apart(a, c) <= 1
+
+
+def as_int8(values: Any, by: int = 0) -> Arrays:
+    """Embeddings as int8, the numbers of the first column `by` steps off."""
+    numbers, scales = encode(values)
+    numbers[:, 0] = np.where(numbers[:, 0] > 0, numbers[:, 0] - by, numbers[:, 0] + by)
+    return {"embeddings": numbers, "scales": scales}
+
+
+def test_stores_of_int8_agree_within_a_step_of_int8() -> None:
+    made = embeddings(1)
+    left = made | as_int8(made["embeddings"])
+    near = compare(side({"a": left}), side({"a": made | as_int8(made["embeddings"], 1)}))
+    (scene,) = near.compared
+    assert near.verdict == "rounding" and 1 < scene.steps <= scene.steps_allowed == 17
+    assert compare(side({"a": left}), side({"a": made})).verdict == "rounding", "one side is the coarser one"
+    far = compare(side({"a": left}), side({"a": made | as_int8(made["embeddings"], 5)}))
+    assert far.verdict == "different"
+    assert compare(side({"a": made}), side({"a": moved(made, 1 + 2.0**-8)})).verdict == "different"
+
+
+def test_stores_of_float32_agree_within_a_step_of_float16() -> None:
+    made = embeddings(1)
+    left = made | {"embeddings": made["embeddings"].astype(np.float32)}
+    near = compare(side({"a": left}), side({"a": made | {"embeddings": left["embeddings"] * np.float32(1 + 2.0**-12)}}))
+    assert near.verdict == "rounding" and near.compared[0].steps_allowed == 1
+    far = compare(side({"a": left}), side({"a": made | {"embeddings": left["embeddings"] * np.float32(1 + 2.0**-8)}}))
+    assert far.verdict == "different"
+
+
+@pytest.mark.parametrize(("by", "agree"), [(1, True), (5, False)])
+def test_what_was_made_again_may_differ_by_what_two_stores_may(by: int, agree: bool) -> None:
+    made = embeddings(1)
+    left, right = (side({"a": made | as_int8(made["embeddings"], number)}) for number in (0, by))
+    published, again = left.open(left.entries()["a"]), right.open(right.entries()["a"])
+    assert steps_allowed(published, again) == 17
+    assert (apart(published, again) == "") == agree == (compare(left, right).verdict == "rounding")

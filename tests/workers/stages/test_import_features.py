@@ -104,6 +104,34 @@ def test_random_subsets_are_joined_each_point_once(lab: boxes.World, folder: Pat
     np.testing.assert_array_equal(found["embeddings"], values[union])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8", "float32"])
+def test_they_are_stored_as_the_type_that_is_asked_for(lab: boxes.World, folder: Path, dtype: str) -> None:
+    save_all(folder, "room_b")
+    values, mask = bank("room_a")
+    single = values.astype(np.float32) * np.float32(1.0001)
+    np.save(folder / "room_a.npy", np.where(mask[:, None], single, 0))
+    torch.save({"feat": torch.from_numpy(single[mask]), "mask_full": torch.from_numpy(mask)}, folder / "room_c.pt")
+    made = imported(lab, folder, dtype=dtype).artifacts["embeddings"]
+    assert made.attributes.get("dtype", "float16") == dtype
+    for scene in ("room_a", "room_c"):
+        found = arrays(lab, made, scene)["embeddings"]
+        if dtype == "float32":
+            np.testing.assert_array_equal(found, single[mask])
+        else:
+            block = np.abs(single[mask]).max() / 127 if dtype == "int8" else 0
+            np.testing.assert_allclose(found.astype(np.float32), single[mask], rtol=2e-3, atol=block)
+            assert found.dtype == np.float16
+    part = lab.store.part(made.parts[0].key)
+    assert part is not None and ("scales" in part.names()) == (dtype == "int8")
+    heard = trial.run_stage(stages.parse({"stage": "verify"}), lab.store, {"embeddings": made}).recorder
+    assert heard.findings[made.key][0] == []
+
+
+def test_the_type_that_was_before_there_were_others_changes_no_key() -> None:
+    plain = stages.parse({"stage": "import_features"})
+    assert "dtype" not in plain.keyed() and plain.keyed() != plain.model_copy(update={"dtype": "int8"}).keyed()
+
+
 def test_npy_of_single_precision_with_rows_of_zeros(lab: boxes.World, folder: Path) -> None:
     save_all(folder, "room_b", "room_c")
     values, mask = bank("room_a")

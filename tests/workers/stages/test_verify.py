@@ -108,3 +108,12 @@ def test_embeddings_of_other_points_are_found(lab: boxes.World) -> None:
     heard, fault = verify(lab, scenes=other)
     assert fault is not None and "room_a" in fault and "made for points with the order digest" in fault
     assert len(heard.notes) == 1
+
+
+def test_a_number_of_covered_points_that_is_not_that_of_the_parts_is_a_fault(lab: boxes.World) -> None:
+    made = replace(lab.artifacts["embeddings"], key="f00d", attributes={"num_covered": 9 * 700})
+    lab.store.publish(made, token="test")
+    lab.artifacts["embeddings"] = made
+    heard, fault = verify(lab)
+    assert fault is not None and "f00d says that 6300 points are covered, its parts hold 2100" in fault
+    assert heard.findings["f00d"][1] is None
