@@ -30,7 +30,7 @@ LEAST = 10
 """Kills in each state that the whole test must have seen."""
 
 POINTS = {
-    CLAIMING: ("claim-uncommitted", "claim-committed", "process-started"),
+    CLAIMING: ("claim-uncommitted", "claim-committed", "process-started", "process-reported"),
     RUNNING: ("key-set",),
     STAGING: ("array-written", "part-complete"),
     COMMITTING: ("renamed", "row-to-write", "row-uncommitted"),

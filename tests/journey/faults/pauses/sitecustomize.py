@@ -74,7 +74,8 @@ WRAPS = {
         around(m, "claim", after=of_claim),
     ),
     "storage.records.leases": lambda m: (
-        around(m, "start", before="process-started"),
+        around(m, "report", before="process-started"),
+        around(m, "start", before="process-reported"),
         around(m, "set_key", after="key-set"),
         around(m, "record_artifact", before="row-to-write"),
         around(m, "succeed", before="run-to-end"),
