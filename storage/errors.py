@@ -279,6 +279,8 @@ class SourceRefused(VlglabError):
 
     code = "source_refused"
     status = 502
+    wants_token = False
+    """True where another token may open it; what has no listing says the same of what it does not hold."""
 
 
 class SourceUnreachable(VlglabError):

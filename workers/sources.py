@@ -161,14 +161,16 @@ class Source:
             SourceRefused, SourceUnreachable: as `fetch`.
         """
         path = f"/artifacts/{quote(key, safe='')}/manifest.json"
-        refused: _NotForUs | None = None
+        refused: SourceRefused | None = None
         for root in (API, ""):
             try:
                 content = self._small(root + path)
             except NotFound:
                 continue
-            except _NotForUs as error:  # object storage says so too of what is not there
-                refused = refused or error
+            except SourceRefused as error:
+                if not error.wants_token:
+                    raise
+                refused = refused or error  # object storage says so too of what is not there
                 continue
             if refused is not None and not content.startswith(b"{"):
                 break  # a page for people who are to log in
@@ -326,10 +328,12 @@ class Source:
         if status == HTTPStatus.NOT_FOUND:
             raise NotFound(f"{self.url} has no {path}; it was deleted there, or was never there")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise _NotForUs(
+            refused = SourceRefused(
                 f"{self.url} answers {status}: it wants a token of a reader; put one into the file that"
                 " VLGLAB_PULL_TOKENS names on the worker's machine"
             )
+            refused.wants_token = True
+            raise refused
         more = f", which leads to {answer.headers['location']}" if "location" in answer.headers else ""
         raise SourceRefused(f"{self.url}{path} answers {status}{more}, expected 200 or 206; check the source's URL")
 
@@ -351,10 +355,6 @@ class Source:
 
     def _path(self, part: str, name: str) -> str:
         return f"{self._root}/parts/{quote(part[:2], safe='')}/{quote(part, safe='')}/{quote(name)}"
-
-
-class _NotForUs(SourceRefused):
-    """401 or 403."""
 
 
 _PASSING: frozenset[int] = frozenset({429, 500, 502, 503, 504})
