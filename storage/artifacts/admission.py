@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from storage.artifacts.finite import first_not_finite
 from storage.artifacts.kinds import KINDS, ArrayLayout
 from storage.artifacts.manifests import ArrayEntry
 from storage.artifacts.scaled import SCALE_BLOCK
@@ -21,8 +22,6 @@ from storage.specs.spec import ArtifactKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}")
-_FINITE_BYTES = 2**18
-"""Bytes that are looked at at a time: what is made of them stays in the processor's cache."""
 
 
 def is_key(key: str) -> bool:
@@ -69,11 +68,24 @@ def check_part(kind: ArtifactKind, scene: str) -> None:
 
 
 def check_values(kind: ArtifactKind, scene: str, name: str, values: Array) -> ArrayLayout:
+    """As `check_layout`; and every value must be finite.
+
+    Raises:
+        SpecInvalid: as `check_layout`.
+        StoreCorrupt: a value is not finite.
+    """
+    layout = check_layout(kind, scene, name, values)
+    row = first_not_finite(values)
+    if row is not None:
+        raise not_finite(kind, scene, name, values, row)
+    return layout
+
+
+def check_layout(kind: ArtifactKind, scene: str, name: str, values: Array) -> ArrayLayout:
     """The layout of the array `name`, which `values` must fit.
 
     Raises:
         SpecInvalid: not an array of this kind, or another dtype or rank than it has.
-        StoreCorrupt: a value is not finite.
     """
     arrays = KINDS[kind].arrays
     of = f"a part of kind {kind} (scene {scene or 'none'})"
@@ -85,27 +97,16 @@ def check_values(kind: ArtifactKind, scene: str, name: str, values: Array) -> Ar
         raise SpecInvalid(f"the array {name!r} of {of} is {expected}, got {values.dtype}; convert it first")
     if values.ndim != len(layout.dims):
         raise SpecInvalid(f"the array {name!r} of {of} has the dims {layout.dims}, got the shape {values.shape}")
-    row = first_not_finite(values)
-    if row is not None:
-        raise StoreCorrupt(
-            f"row {row} of the array {name!r} of {of} holds a value that is not finite in {values.dtype}; "
-            "nothing is published: find the frame or the scene that it comes from",
-            scene=scene or None,
-        )
     return layout
 
 
-def first_not_finite(values: Array) -> int | None:
-    """The first row of an array that holds a NaN or an infinity, or None; integers are always finite."""
-    if values.dtype.kind != "f" or values.size == 0:
-        return None
-    step = max(1, _FINITE_BYTES * len(values) // values.nbytes)
-    for start in range(0, len(values), step):
-        block = values[start : start + step]
-        finite = (block.view(np.uint16) & 0x7C00) != 0x7C00 if block.dtype == np.dtype("<f2") else np.isfinite(block)
-        if not finite.all():
-            return start + int(np.argmin(finite.reshape(len(block), -1).all(axis=1)))
-    return None
+def not_finite(kind: ArtifactKind, scene: str, name: str, values: Array, row: int) -> StoreCorrupt:
+    """The error for a row of an array that holds a NaN or an infinity."""
+    return StoreCorrupt(
+        f"row {row} of the array {name!r} of a part of kind {kind} (scene {scene or 'none'}) holds a value that is not "
+        f"finite in {values.dtype}; nothing is published: find the frame or the scene that it comes from",
+        scene=scene or None,
+    )
 
 
 def check_complete(

@@ -5,10 +5,12 @@ Knows one directory; where it lies, and when it becomes visible, is `zarr_store`
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from storage.artifacts import admission, zarr_arrays
+from storage.artifacts.finite import NotFinite
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import SUMMARY, ArrayEntry, FileEntry, PartManifest, encode_part
 from storage.artifacts.part_files import FILES, MANIFEST, digest_files
@@ -37,12 +39,15 @@ class ZarrPartWriter:
             SpecInvalid: not an array of this kind, another dtype or rank, or written before.
             StoreCorrupt: a value is not finite, or the disk takes no more.
         """
-        layout = admission.check_values(self._kind, self._scene, name, values)
+        layout = admission.check_layout(self._kind, self._scene, name, values)
         if name in self._arrays:
             raise SpecInvalid(f"the array {name!r} of scene {self._scene!r} was written before; write it once")
         try:
             budget = zarr_arrays.file_budget(self._kind, name)
             self._files |= zarr_arrays.write_array(self._path, name, values, layout, budget)
+        except NotFinite as error:
+            shutil.rmtree(self._path / name, ignore_errors=True)
+            raise admission.not_finite(self._kind, self._scene, name, values, error.row) from None
         except zarr_arrays.FAULTS as error:
             raise self._unwritable(f"the array {name} could not be written ({error})") from error
         self._arrays[name] = ArrayEntry(tuple(values.shape), values.dtype.name)
