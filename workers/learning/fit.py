@@ -45,7 +45,7 @@ def fit(context: Context, job: Job) -> None:
 
     Raises:
         TrainingFailed: the loss is not finite (names the step and the batch's scenes), or in the end a weight is not
-            (names them); an epoch holds no whole step.
+            (names them); an epoch holds no whole step; a step does not fit the GPU's memory (names what would).
         RunStopped: the run was cancelled or fenced off; the last checkpoint stays for the next attempt.
     """
     optimisers = Optimisers(job.model, job.optimiser)
@@ -64,7 +64,10 @@ def fit(context: Context, job: Job) -> None:
     start = kept = time.monotonic()
     for step in _steps(first, steps, steps_per_epoch, job):
         rate = learning_rate(job.optimiser, step.number, steps)
-        loss = _step(job, optimisers, step.batches, rate)
+        try:
+            loss = _step(job, optimisers, step.batches, rate)
+        except torch.OutOfMemoryError as error:
+            raise TrainingFailed(_too_large(job, step, error, steps)) from error
         if not math.isfinite(loss):
             raise TrainingFailed(_not_finite(job, step, loss, steps))
         done, now = step.number + 1, time.monotonic()
@@ -108,11 +111,23 @@ def _steps(first: int, steps: int, steps_per_epoch: int, job: Job) -> Iterator[_
 
 
 def _not_finite(job: Job, step: _Step, loss: float, steps: int) -> str:
-    shown = ", ".join(["", *(scene for batch in step.batches for scene in job.scenes(batch))])
+    rate = job.optimiser.learning_rate
+    return f"the loss is {loss} at {_named(job, step, steps)}; lower the learning rate from {rate}"
+
+
+def _too_large(job: Job, step: _Step, error: Exception, steps: int) -> str:
+    said = (str(error).splitlines() or ["no more is known"])[0][:200]
     return (
-        f"the loss is {loss} at step {step.number} of {steps} (epoch {step.epoch}{shown}); "
-        f"lower the learning rate from {job.optimiser.learning_rate}"
+        f"{_named(job, step, steps)} does not fit the GPU's memory ({said}); halve `optimiser.batch_size` from "
+        f"{job.optimiser.batch_size} and double `optimiser.accumulate` from {job.optimiser.accumulate}, or bound scenes "
+        "by `training.crop_voxels`, where the stage has it"
     )
+
+
+def _named(job: Job, step: _Step, steps: int) -> str:
+    """A step with its scenes, in words."""
+    shown = ", ".join(["", *(scene for batch in step.batches for scene in job.scenes(batch))])
+    return f"step {step.number} of {steps} (epoch {step.epoch}{shown})"
 
 
 def check_finite(model: nn.Module, optimiser: Optimiser) -> None:

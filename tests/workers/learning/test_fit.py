@@ -141,3 +141,14 @@ def test_a_loss_that_is_not_finite_names_the_scenes_of_its_batch(tmp_path: Path)
     bad = replace(job(target=float("nan")), scenes=lambda _batch: ("room_a", "room_b"))
     with pytest.raises(TrainingFailed, match="epoch 0, room_a, room_b"):
         fit(context(tmp_path, Recorder()), bad)
+
+
+def test_a_step_that_a_gpu_has_no_memory_for_names_the_fields_that_help(tmp_path: Path) -> None:
+    sound = job()
+
+    def too_large(batch: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nmore lines")
+
+    given = replace(sound, loss=too_large, scenes=lambda _batch: ("room_a",))
+    with pytest.raises(TrainingFailed, match=r"step 0 of 30 \(epoch 0, room_a\).*9\.00 GiB.*batch_size. from 1.*crop"):
+        fit(context(tmp_path, Recorder()), given)
