@@ -119,8 +119,8 @@ def _too_large(job: Job, step: _Step, error: Exception, steps: int) -> str:
     said = (str(error).splitlines() or ["no more is known"])[0][:200]
     return (
         f"{_named(job, step, steps)} does not fit the GPU's memory ({said}); halve `optimiser.batch_size` from "
-        f"{job.optimiser.batch_size} and double `optimiser.accumulate` from {job.optimiser.accumulate}, or bound scenes "
-        "by `training.crop_voxels`, where the stage has it"
+        f"{job.optimiser.batch_size} and double `optimiser.accumulate` from {job.optimiser.accumulate}, or bound "
+        "scenes by `training.crop_voxels`, where the stage has it"
     )
 
 
