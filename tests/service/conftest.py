@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -39,6 +40,16 @@ class Api:
 
     def post(self, path: str, body: Any = None, status: int = 201) -> Any:
         return self._body(self.http.post(API + path, json=body), status)
+
+    def transport(self) -> httpx.MockTransport:
+        """What carries a client's requests to this API."""
+
+        def carried(request: httpx.Request) -> httpx.Response:
+            sent = dict(request.headers)
+            answer = self.http.request(request.method, str(request.url), content=request.content, headers=sent)
+            return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
+
+        return httpx.MockTransport(carried)
 
     def problem(self, response: Response) -> dict[str, Any]:
         """The problem that a response is, after checking its shape."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -223,13 +222,7 @@ def test_the_service_s_own_record_of_a_request_is_known_again(api: Api, offices:
         name="by hand", runs=[schemas.RunRequest(name="words", spec={"stage": "embed_labels", "label_set": "s3dis13"})]
     )
 
-    def carried(request: httpx.Request) -> httpx.Response:
-        response = api.http.request(
-            request.method, str(request.url), content=request.content, headers={"content-type": "application/json"}
-        )
-        return httpx.Response(response.status_code, content=response.content)
-
-    with Client(ADDRESS, transport=httpx.MockTransport(carried)) as client:
+    with Client(ADDRESS, transport=api.transport()) as client:
         made = {client.submit(recipe).id, client.submit(listed).id}
         assert set(table_experiments.in_progress(client).values()) == made
         asked = {table_experiments.asks_for(one.model_copy(update={"name": "other"})) for one in (recipe, listed)}

@@ -73,7 +73,7 @@ def pull(api: Any, worker: Any, source: LabSource, settings: Settings, database_
 def shown(api: Any, key: str) -> str:
     """What `vlglab features show` prints."""
     out = Console(file=io.StringIO(), width=400)
-    with Client(ADDRESS, transport=api.http._transport) as client:
+    with Client(ADDRESS, transport=api.transport()) as client:
         done = CliRunner().invoke(app, ["features", "show", key], obj=Shell(client, out=out))
     assert done.exit_code == 0 and isinstance(out.file, io.StringIO), done.output
     return out.file.getvalue()
