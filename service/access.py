@@ -45,8 +45,6 @@ class Caller:
     role: Role
     counted_as: str = ""
     """Of whom requests and streams are counted: the token's id, or an address."""
-    token_id: str = ""
-    """The token's id, for the log; empty where none was asked for."""
 
     def needs(self, role: Role) -> None:
         """Raises unless the caller has this role or a higher one.
@@ -101,7 +99,7 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
             found.rate.take(asked_from)
             raise
         found.rate.take(token.id)
-        caller = Caller(token.owner, token.role, token.id, token.id)
+        caller = Caller(token.owner, token.role, token.id)
         noted(request.scope, token.owner, token.id)
     only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
     caller.needs("reader" if only_reads else "submitter")

@@ -57,15 +57,20 @@ def test_recording_versions_imports_none_of_the_libraries() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def claimed(db: Database) -> claims.Claim:
+    """A run that a host has just taken."""
+    (made,) = runs.create(db, [PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))])
+    make_ready(db, made.id)
+    claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
+    assert claim is not None
+    return claim
+
+
 @pytest.mark.parametrize(("attempts", "state"), [(3, "queued"), (1, "failed")])
 def test_a_database_that_goes_away_costs_an_attempt_and_not_the_run(
     db: Database, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, attempts: int, state: str
 ) -> None:
-    planned = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
-    (made,) = runs.create(db, [planned])
-    make_ready(db, made.id)
-    claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
-    assert claim is not None
+    claim = claimed(db)
 
     def gone(*_: object) -> str | None:
         raise DatabaseError("the database answered: server closed the connection")
@@ -74,23 +79,19 @@ def test_a_database_that_goes_away_costs_an_attempt_and_not_the_run(
     config = settings.model_copy(update={"database_url": database_url, "max_attempts": attempts})
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert run.run_once(made.id, claim.token, config) == 1
+        assert run.run_once(claim.run_id, claim.token, config) == 1
     finally:
         signal.signal(signal.SIGTERM, before)
-    found = runs.get(db, made.id)
+    found = runs.get(db, claim.run_id)
     assert found.state == state
     assert found.reason_code == (None if state == "queued" else "worker_lost")
-    assert any("server closed the connection" in event.message for event in events.after(db, made.id))
+    assert any("server closed the connection" in event.message for event in events.after(db, claim.run_id))
 
 
 def test_a_process_holds_its_run_by_itself_before_anything_that_may_take_long(
     db: Database, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
-    (made,) = runs.create(db, [planned])
-    make_ready(db, made.id)
-    claim = claims.claim(db, hosts.register(db, "here", 1, 1, []), 60.0)
-    assert claim is not None
+    claim = claimed(db)
     leases.beat(db, claim.token, lease_s=0.0)  # nobody keeps it any more
     seen: list[object] = []
 
@@ -110,8 +111,8 @@ def test_a_process_holds_its_run_by_itself_before_anything_that_may_take_long(
     config = settings.model_copy(update={"database_url": database_url, "heartbeat_s": 0.1})
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert run.run_once(made.id, claim.token, config) == 1
-        assert run.run_once(made.id, claim.token, config) == 3, "it is fenced off now, and writes nothing"
+        assert run.run_once(claim.run_id, claim.token, config) == 1
+        assert run.run_once(claim.run_id, claim.token, config) == 3, "it is fenced off now, and writes nothing"
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen == [os.getpid()]
