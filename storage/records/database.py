@@ -12,14 +12,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -32,31 +32,14 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from storage.errors import DatabaseError, ExtraMissing, InvalidInput
+from storage.errors import DatabaseError, InvalidInput
+from storage.records import postgres
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
 )
 """Types of file systems on which SQLite's WAL mode does not work: its shared memory is not shared between hosts."""
-
-WRITER_LOCK = 0x766C676C  # "vlgl"
-"""The PostgreSQL advisory lock that makes writers come one at a time."""
-
-IDLE_S = 20.0
-"""Seconds after which PostgreSQL ends a session that does nothing in an open transaction: a process that hangs, or a
-machine that is gone, must not keep the writer's lock from all others."""
-
-CONNECTION: Mapping[str, str | int] = {
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 4,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-"""libpq's options of every connection to PostgreSQL, unless the URL gives them. A database whose machine vanishes
-sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes."""
 
 EXPECTED = "sqlite:///PATH or postgresql://USER@HOST/NAME"
 """URLs of databases."""
@@ -67,8 +50,9 @@ _WRITE = "vlglab_write"
 class Database:
     """A database with its connection pool. Safe for many threads; a forked child must open its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reading: Engine | None = None) -> None:
         self._engine = engine
+        self._reading = engine if reading is None else reading
         self._writing = engine.execution_options(**{_WRITE: True})
         self._sqlite = engine.dialect.name == "sqlite"
         self._writer = threading.RLock()
@@ -83,7 +67,7 @@ class Database:
         """
         parsed = _parsed(url)
         if parsed.get_backend_name() == "postgresql":
-            return cls(_postgres_engine(parsed))
+            return cls(postgres.engine(parsed, _from_json), postgres.engine(parsed, _from_json, reads=True))
         path = Path(str(parsed.database)).absolute()
         kind = file_system_of(path, _mounts())
         if kind in NETWORK_FILE_SYSTEMS:
@@ -110,8 +94,13 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The SQLAlchemy engine, for `migrations`."""
+        """The SQLAlchemy engine of its writers, for `migrations`."""
         return self._engine
+
+    @property
+    def reading(self) -> Engine:
+        """The engine of its readers; on SQLite the same."""
+        return self._reading
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -120,9 +109,7 @@ class Database:
         Raises:
             DatabaseError: it cannot be reached, or has no such tables.
         """
-        with _translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
-            if not self._sqlite:
-                session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        with _translated(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -143,7 +130,7 @@ class Database:
             session.begin(),
         ):
             if ordered and not self._sqlite:
-                session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
+                postgres.take_writers_lock(session)
             yield session
 
     def now(self) -> datetime:
@@ -153,7 +140,8 @@ class Database:
 
     def close(self) -> None:
         """Closes every pooled connection."""
-        self._engine.dispose()
+        for engine in {self._engine, self._reading}:
+            engine.dispose()
 
 
 def now(session: Session) -> datetime:
@@ -161,9 +149,7 @@ def now(session: Session) -> datetime:
     if session.get_bind().dialect.name == "sqlite":  # its clock is this machine's, and it is on this machine
         moment = datetime.now(UTC)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    value = session.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(value, datetime)
-    return value.astimezone(UTC)
+    return postgres.now(session)
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -225,25 +211,6 @@ def _beginning(url: str) -> str:
     """What of a URL can hold no password: its beginning, up to the first colon."""
     kind, colon, _ = url.partition(":")
     return f"that begins with {kind + colon!r}" if colon else "without a colon"
-
-
-def _postgres_engine(url: URL) -> Engine:
-    """An engine for PostgreSQL; its driver is an extra."""
-    options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
-    arguments = {name: value for name, value in {**CONNECTION, "options": options}.items() if name not in url.query}
-    try:
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=10,
-            max_overflow=20,
-            connect_args=arguments,
-            json_deserializer=_from_json,
-        )
-    except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
-        ) from error
 
 
 def _from_json(text: str | bytes) -> Any:

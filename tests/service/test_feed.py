@@ -40,9 +40,9 @@ def reads(db: Database) -> Iterator[list[str]]:
         if statement.startswith("SELECT"):
             asked.append(statement)
 
-    event.listen(db.engine, "before_cursor_execute", note)
+    event.listen(db.reading, "before_cursor_execute", note)
     yield asked
-    event.remove(db.engine, "before_cursor_execute", note)
+    event.remove(db.reading, "before_cursor_execute", note)
 
 
 def note(db: Database, run_id: str, text: str = "note") -> None:

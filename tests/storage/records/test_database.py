@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import JSON, event, literal, select, text
 
 from storage.errors import DatabaseError, ExtraMissing
-from storage.records import database
+from storage.records import database, postgres
 from storage.records.database import Database, file_system_of
 from tests.fixtures.postgres import running_server
 
@@ -139,8 +140,8 @@ def test_a_server_that_has_stopped_is_a_database_error_to_a_new_connection() -> 
         assert postmaster is not None
         postmaster.suspend()
         try:
-            with pytest.raises(DatabaseError, match="timeout"), other.read():
-                pass
+            with pytest.raises(DatabaseError, match="timeout"):
+                other.now()
         finally:
             postmaster.resume()
         with other.read() as session:
@@ -166,8 +167,8 @@ def test_tables_that_are_missing_are_named_with_the_command_that_makes_them(empt
 
 def test_a_database_that_does_not_answer_is_a_database_error() -> None:
     db = Database.open("postgresql://nobody@127.0.0.1:1/none?connect_timeout=2")
-    with pytest.raises(DatabaseError, match="reachable"), db.read():
-        pass
+    with pytest.raises(DatabaseError, match="reachable"):
+        db.now()
     db.close()
 
 
@@ -224,7 +225,7 @@ def test_reads_that_turn_into_writes_by_many_threads_lose_nothing(db: Database) 
 def test_a_process_that_hangs_in_a_transaction_does_not_keep_the_writers_lock(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_S", 0.3)
+    monkeypatch.setattr(postgres, "IDLE_S", 0.3)
     hangs, other = Database.open(postgres_url), Database.open(postgres_url)
     try:
         with pytest.raises(DatabaseError, match="idle-in-transaction"):
@@ -259,3 +260,84 @@ def test_documents_come_back_as_they_were(tmp_path: Path, value: object) -> None
             assert repr(session.scalar(select(literal(value, JSON())))) == repr(value)
     finally:
         db.close()
+
+
+def test_the_time_of_a_writer_that_waited_is_after_the_other_has_written(db: Database) -> None:
+    """What its leases begin with must not be of before the wait."""
+    asks, times = threading.Event(), []
+
+    def wait() -> None:
+        asks.set()
+        with db.write() as session:
+            times.append(database.now(session))
+
+    thread = threading.Thread(target=wait)
+    with db.write() as session:
+        thread.start()
+        assert asks.wait(10)
+        time.sleep(0.3)  # by now it waits for the lock
+        last = database.now(session)
+    thread.join()
+    assert times[0] >= last
+
+
+def test_the_time_goes_on_within_a_transaction(db: Database) -> None:
+    for transaction in (db.write, db.read):
+        with transaction() as session:
+            first = database.now(session)
+            time.sleep(0.05)
+            assert timedelta(seconds=0.04) < database.now(session) - first < timedelta(seconds=5)
+
+
+@pytest.mark.postgres
+def test_connections_that_died_while_they_rested_are_replaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "TRUSTED_S", 0.0)
+    rests, other = Database.open(postgres_url), Database.open(postgres_url)
+    with rests.read() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with other.write() as session:
+        assert session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with rests.read() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != pid
+    rests.close()
+    other.close()
+
+
+@pytest.mark.postgres
+def test_a_connection_that_dies_right_after_its_use_costs_one_answer_and_no_more(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "TRUSTED_S", 600.0)
+    used, other = Database.open(postgres_url), Database.open(postgres_url)
+    with used.read() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with other.write() as session:
+        assert session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with pytest.raises(DatabaseError), used.read() as session:
+        session.execute(text("SELECT 1"))
+    with used.read() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != pid
+    used.close()
+    other.close()
+
+
+@pytest.mark.postgres
+def test_a_reader_writes_nothing_and_sees_one_state(postgres_url: str) -> None:
+    db = Database.open(postgres_url)
+    with db.write() as session:
+        session.execute(text("CREATE TABLE seen (n int)"))
+    with db.read() as reader:
+        assert reader.scalar(text("SELECT count(*) FROM seen")) == 0
+        with db.write() as writer:
+            writer.execute(text("INSERT INTO seen VALUES (1)"))
+        assert reader.scalar(text("SELECT count(*) FROM seen")) == 0
+    with pytest.raises(DatabaseError, match="read-only"), db.read() as reader:
+        reader.execute(text("INSERT INTO seen VALUES (2)"))
+    with db.write() as writer:  # the connections are as they were before
+        assert writer.scalar(text("SHOW transaction_isolation")) == "read committed"
+        writer.execute(text("INSERT INTO seen VALUES (3)"))
+    with db.read() as reader:
+        assert list(reader.scalars(text("SELECT n FROM seen ORDER BY n"))) == [1, 3]
+    db.close()

@@ -103,7 +103,7 @@ def test_a_page_is_one_statement_that_reads_no_attributes(db: Database) -> None:
     for number in range(5):
         add(db, f"k{number}")
     asked: list[str] = []
-    event.listen(db.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    event.listen(db.reading, "before_cursor_execute", lambda *given: asked.append(given[2]))
     assert len(features.list_features(db, FeatureFilter(dataset="offices"), limit=3).items) == 3
     selects = [one for one in asked if one.startswith("SELECT features") or "FROM features" in one]
     assert len(selects) == 1

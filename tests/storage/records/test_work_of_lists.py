@@ -92,11 +92,11 @@ def statements(db: Database) -> Iterator[list[tuple[str, Any]]]:
         if statement.startswith("SELECT"):
             asked.append((statement, parameters))
 
-    event.listen(db.engine, "before_cursor_execute", note)
+    event.listen(db.reading, "before_cursor_execute", note)
     try:
         yield asked
     finally:
-        event.remove(db.engine, "before_cursor_execute", note)
+        event.remove(db.reading, "before_cursor_execute", note)
 
 
 def check(db: Database, asked: list[tuple[str, Any]]) -> None:
