@@ -73,7 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
     try:
         check_access(settings, db)
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
-        parts = Parts(settings, db, choose.open_store(settings), rate, feed, Measures(db), KnownTokens(db))
+        store, run_files = choose.open_store(settings), choose.open_run_files(settings)
+        parts = Parts(settings, db, store, run_files, rate, feed, Measures(db), KnownTokens(db))
     except BaseException:
         db.close()
         raise
@@ -150,7 +151,7 @@ async def _documentation(request: Request) -> HTMLResponse:
 def _finish_removals(parts: Parts) -> None:
     """Deletes to the end what an earlier service had begun to delete and did not live to."""
     try:
-        if number := Remover(parts.db, parts.store, parts.settings.store_path).finish_all():
+        if number := Remover(parts.db, parts.store, parts.run_files).finish_all():
             log.info("deleted %d runs and experiments to the end that an earlier service had begun to", number)
             parts.store.clear()
     except Exception as error:  # noqa: BLE001 - the next start tries again

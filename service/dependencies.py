@@ -15,6 +15,7 @@ from service.known_tokens import KnownTokens
 from service.measures import Measures
 from service.rate import Rate
 from service.schemas import DryRun as Plan
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
 from storage.settings import Settings
@@ -30,6 +31,7 @@ class Parts:
     settings: Settings
     db: Database
     store: ArtifactStore
+    run_files: RunFiles
     rate: Rate
     feed: Feed
     measures: Measures
@@ -66,6 +68,10 @@ async def _store(request: Request) -> ArtifactStore:
     return parts(request).store
 
 
+async def _run_files(request: Request) -> RunFiles:
+    return parts(request).run_files
+
+
 async def _feed(request: Request) -> Feed:
     return parts(request).feed
 
@@ -78,6 +84,7 @@ TheParts = Annotated[Parts, Depends(_parts)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheDatabase = Annotated[Database, Depends(_db)]
 TheStore = Annotated[ArtifactStore, Depends(_store)]
+TheRunFiles = Annotated[RunFiles, Depends(_run_files)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 TheMeasures = Annotated[Measures, Depends(_measures)]
 

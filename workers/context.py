@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts import kinds
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import (
     WHOLE,
     ArtifactManifest,
@@ -57,6 +58,8 @@ class Machine:
     """Where anything may be kept that can be computed again, such as file digests."""
     weights: Path = Path("weights")
     """The folder of encoders' weights."""
+    files: RunFiles = field(default_factory=lambda: RunFiles(Path()))
+    """Lets other hosts see what lies in `scratch`, and brings what they kept."""
     sources: Sources = field(default_factory=Sources)
     """Where artifacts may be pulled from."""
 

@@ -35,6 +35,7 @@ from storage.records.database import Database
 from storage.settings import Settings
 from storage.specs.stages import BY_OWNER, STAGES
 from workers.launchers.launcher import Launcher, Started
+from workers.log_sending import LogSender
 from workers.stopping import Stopper
 
 log = logging.getLogger("vlglab.host")
@@ -65,7 +66,11 @@ class Host:
     peak_rss_bytes: int = 0
     """Most resident memory that this host and all its runs had at one moment, sampled every tick."""
     stopping: threading.Event = field(default_factory=threading.Event)
+    logs: LogSender = field(init=False)
     _no_claim_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.logs = LogSender(choose.open_run_files(self.config))
 
     def serve(self) -> None:
         """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back.
@@ -119,6 +124,7 @@ class Host:
         if not started.ended():
             return False
         claim = started.claim
+        self.logs.ended(claim.run_id, claim.attempt)
         if started.refused():
             with contextlib.suppress(LeaseLost):
                 leases.release(self.db, claim.token, "its process has the code of another revision")
@@ -140,6 +146,7 @@ class Host:
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt, extra=_about(claim))
             try:
                 self.running.append(self.launcher.start(claim))
+                self.logs.begins(claim.run_id, claim.attempt)
             except OSError as error:
                 said = "the run %s is given back: its process could not be started: %s"
                 log.error(said, claim.run_id, error, extra=_about(claim))
@@ -176,6 +183,7 @@ class Host:
             time.sleep(0.05)
         for started in self.running:
             started.kill()
+        self.logs.close()
         try:
             hosts.retire(self.db, host_id)
         except VlglabError as error:

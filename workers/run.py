@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,6 @@ from typing import Any
 
 from storage import keys, log_format
 from storage.artifacts import checking, choose
-from storage.artifacts.scratch import scratch_path, scratch_root
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
 from storage.errors import (
     DatabaseError,
@@ -146,7 +144,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
     """Computes the key, and the stage where nothing of that key is published."""
     spec = stages.parse(run.spec)
     stage = table.load(spec.stage)
-    scratch = scratch_path(config.store_path, run.id, run.anew_after)
+    files = choose.open_run_files(config)
     context = Context(
         spec=spec,
         store=store,
@@ -156,9 +154,10 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         machine=Machine(
             device,
             _threads(config),
-            scratch,
+            files.resume(run.id, run.anew_after),
             config.home_path / "cache",
             config.weights_path,
+            files,
             Sources(tuple(config.pull_hosts), config.pull_tokens),
         ),
         dataset=_dataset(run, db),
@@ -181,7 +180,7 @@ def _work(run: runs.Run, db: Database, store: ArtifactStore, line: Line, device:
         for name, manifest in context.published.items():
             _record(db, line.token, run, manifest, context.digests[name], store, context.pulled_from)
         leases.succeed(db, line.token, {name: m.key for name, m in context.published.items()}, cached=False)
-    shutil.rmtree(scratch_root(config.store_path, run.id), ignore_errors=True)
+    files.forget_resume(run.id)
 
 
 @contextmanager

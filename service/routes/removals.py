@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks, Query
 
 from service import problems
 from service.access import TheCaller
-from service.dependencies import TheDatabase, TheSettings, TheStore
+from service.dependencies import TheDatabase, TheRunFiles, TheStore
 from service.routes.experiments import ExperimentId
 from service.routes.runs import RunId
 from service.schemas import KeptArtifact, Removal, RemovedArtifact
@@ -23,7 +23,7 @@ DryRun = Annotated[bool, Query(description="Only tell what would be deleted and 
 
 @router.delete("/runs/{run_id}", tags=["runs"], summary="Delete a run")
 def delete_run(
-    run_id: RunId, db: TheDatabase, store: TheStore, settings: TheSettings, caller: TheCaller, after: BackgroundTasks,
+    run_id: RunId, db: TheDatabase, store: TheStore, files: TheRunFiles, caller: TheCaller, after: BackgroundTasks,
     dry_run: DryRun = False,
 ) -> Removal:  # fmt: skip
     """Deletes a run that has ended, and the artifacts that no other run gives or reads; says what stays and why.
@@ -33,7 +33,7 @@ def delete_run(
     """
     if not is_begun(db, "run", run_id):
         caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
-    done = Remover(db, store, settings.store_path).run(run_id, dry_run=dry_run)
+    done = Remover(db, store, files).run(run_id, dry_run=dry_run)
     if not dry_run:
         after.add_task(store.clear)
     return _answer(done, dry_run)
@@ -41,13 +41,13 @@ def delete_run(
 
 @router.delete("/experiments/{experiment_id}", tags=["experiments"], summary="Delete an experiment")
 def delete_experiment(
-    experiment_id: ExperimentId, db: TheDatabase, store: TheStore, settings: TheSettings, caller: TheCaller,
+    experiment_id: ExperimentId, db: TheDatabase, store: TheStore, files: TheRunFiles, caller: TheCaller,
     after: BackgroundTasks, dry_run: DryRun = False,
 ) -> Removal:  # fmt: skip
     """Deletes an experiment with all its runs, which must have ended; the rest as for one run."""
     if not is_begun(db, "experiment", experiment_id):
         caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
-    done = Remover(db, store, settings.store_path).experiment(experiment_id, dry_run=dry_run)
+    done = Remover(db, store, files).experiment(experiment_id, dry_run=dry_run)
     if not dry_run:
         after.add_task(store.clear)
     return _answer(done, dry_run)

@@ -15,6 +15,7 @@ from service.dependencies import (
     IdempotencyKey,
     Limit,
     TheDatabase,
+    TheRunFiles,
     TheSettings,
     TheStore,
     again_or_plan,
@@ -34,7 +35,6 @@ from service.schemas import (
     Run,
     RunRequest,
 )
-from storage.artifacts.logs import log_path
 from storage.errors import InvalidInput, NotFound
 from storage.records import charts, evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
@@ -149,7 +149,7 @@ def read_metrics(
 def read_logs(
     run_id: RunId,
     db: TheDatabase,
-    settings: TheSettings,
+    files_of_runs: TheRunFiles,
     attempt: Annotated[int | None, Query(ge=1, description="Which attempt; the last one if not given.")] = None,
     offset: Annotated[int, Query(ge=0, le=2**53, description="Bytes of the log to skip.")] = 0,
     tail: Annotated[
@@ -163,7 +163,8 @@ def read_logs(
     run = runs.get(db, run_id)
     if attempt is not None and attempt > run.attempt:
         raise NotFound(f"got attempt {attempt} of the run {run_id}, which has had {run.attempt}")
-    path = log_path(settings.store_path, run_id, attempt or run.attempt)
+    path = files_of_runs.log(run_id, attempt or run.attempt)
+    files_of_runs.refresh(path)
     offset = offset if tail is None else log_reading.tail_start(path, tail)
     content = log_reading.read(path, offset)
     headers = {"X-Next-Offset": str(offset + len(content))}

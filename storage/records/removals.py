@@ -12,16 +12,13 @@ When pin and lease are gone too, the collector takes it (`collecting`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import Table, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from storage.artifacts.logs import log_path
-from storage.artifacts.scratch import scratch_root
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactStore
 from storage.errors import IllegalMove, NotFound
 from storage.records import withdrawals
@@ -59,7 +56,7 @@ class Remover:
 
     db: Database
     store: ArtifactStore
-    store_root: Path
+    files: RunFiles
     """Where logs and checkpoints lie."""
 
     def run(self, run_id: str, *, dry_run: bool = False) -> Removal:
@@ -148,8 +145,7 @@ class Remover:
                 session.execute(update(table).where(table.c[column].in_(ids)).values({column: None}))
             session.execute(delete(RunRow).where(RunRow.id.in_(ids)))
         for run_id in ids:
-            shutil.rmtree(log_path(self.store_root, run_id, 0).parent, ignore_errors=True)
-            shutil.rmtree(scratch_root(self.store_root, run_id), ignore_errors=True)
+            self.files.forget(run_id)
         with self.db.write() as session:
             session.execute(delete(RemovalRow).where(RemovalRow.what == "run", RemovalRow.id.in_(ids)))
 

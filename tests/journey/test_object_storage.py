@@ -10,10 +10,13 @@ import numpy as np
 import obstore
 import pytest
 import zarr
+from obstore.exceptions import NotFoundError
+from obstore.store import S3Store
 
 from service import schemas
 from service.cli.local_service import LocalService
 from tests.fixtures.object_storage import object_storage
+from tests.fixtures.waiting import wait_until
 from tests.journey.conftest import TINY_ROOMS, ended, submit
 
 pytestmark = pytest.mark.slow
@@ -25,6 +28,14 @@ def part_of(url: str, key: str) -> str:
     answer.raise_for_status()
     part: str = answer.json()["parts"][0]["key"]
     return f"{part[:2]}/{part}"
+
+
+def content_of(bucket: S3Store, name: str) -> bytes:
+    """An object's bytes; none where there is no object."""
+    try:
+        return bytes(obstore.get(bucket, name).bytes())
+    except (NotFoundError, FileNotFoundError):
+        return b""
 
 
 def test_an_experiment_on_object_storage(tmp_path: Path) -> None:
@@ -43,7 +54,12 @@ def test_an_experiment_on_object_storage(tmp_path: Path) -> None:
             names = {meta["path"] for page in obstore.list(bucket) for meta in page}
             for run in runs.values():
                 assert {f"artifacts/{key}/manifest.json" for key in run.outputs.values()} <= names
-            assert not any(name.startswith("staging/") for name in names)
+            assert not any(name.startswith(("staging/", "resume/")) for name in names)
+
+            log = f"logs/{runs['distill'].id}/001.log"
+            wait_until(lambda: b"has ended well" in content_of(bucket, log), within_s=20)
+            shutil.rmtree(home / "store" / "logs")  # as the service sees what ran at another host
+            assert "has ended well" in client.logs(runs["distill"].id)[0]
 
             shutil.rmtree(home / "store" / "parts")  # as on another machine: no copies
             key = runs["extract"].outputs["embeddings"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from storage.artifacts.logs import log_path
+from storage.artifacts.run_files import RunFiles
 from storage.records import claims, hosts, leases, lost_attempts, runs
 from storage.records.database import Database
 from storage.settings import Settings
@@ -74,7 +74,7 @@ def host(db: Database, settings: Settings) -> Iterator[Host]:
 
 def children(settings: Settings, run_id: str) -> list[psutil.Process]:
     """The processes that a run says it has started; waits for it to say so."""
-    path = log_path(settings.store_path, run_id, 1)
+    path = RunFiles(settings.store_path).log(run_id, 1)
     wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
     return [psutil.Process(int(pid)) for pid in path.read_text().split()]
 
@@ -145,7 +145,7 @@ def test_a_run_that_a_dead_host_started_is_ended_by_the_next_one(
 
 
 def log_path_of(settings: Settings, run_id: str) -> Path:
-    path = log_path(settings.store_path, run_id, 1)
+    path = RunFiles(settings.store_path).log(run_id, 1)
     path.parent.mkdir(parents=True)
     return path
 

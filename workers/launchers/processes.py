@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from storage.artifacts.logs import log_path
+from storage.artifacts import choose
 from storage.records.claims import Claim
 from storage.settings import Settings
 from workers.run import WRONG_REVISION_STATUS
@@ -141,10 +141,11 @@ class ProcessLauncher:
     def __init__(self, config: Settings) -> None:
         """Args: the deployment's settings, for the log's place and the number of threads."""
         self._config = config
+        self._files = choose.open_run_files(config)
 
     def start(self, claim: Claim) -> RunProcess:
         """Starts one run."""
-        path = log_path(self._config.store_path, claim.run_id, claim.attempt)
+        path = self._files.log(claim.run_id, claim.attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
         threads = str(self._config.threads or len(os.sched_getaffinity(0)))
         source = str(Path(__file__).resolve().parent.parent.parent)

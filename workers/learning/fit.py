@@ -57,6 +57,7 @@ def fit(context: Context, job: Job) -> None:
             f"an epoch has {job.batches_per_epoch} batches, a step takes {together}; lower `accumulate` or `batch_size`"
         )
     steps = epochs * steps_per_epoch
+    resume.take_over(checkpoint, context.machine.files)
     first = resume.load(checkpoint, job.model, optimisers)
     if first:
         context.reporter.note(f"resumed after step {first} of {steps}")
@@ -79,6 +80,7 @@ def fit(context: Context, job: Job) -> None:
         )  # fmt: skip
         if done % steps_per_epoch == 0 or now - kept >= KEEP_EVERY_S:
             resume.save(checkpoint, done, job.model, optimisers)
+            resume.send(checkpoint, context.machine.files)
             kept = now
         context.check()
     job.model.eval()

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
-from storage.artifacts.scratch import scratch_path
+from storage.artifacts.run_files import RunFiles
 from storage.errors import VlglabError
 from storage.records import access_tokens, hosts, leases, runs
 from storage.records.artifacts import ArtifactRow
@@ -280,7 +280,7 @@ def test_a_retry_anew_goes_on_from_no_earlier_checkpoint(api: Any, worker: Any, 
         claim = worker.claim()
         leases.fail(worker.db, claim.token, "c", "m")
         run = runs.get(worker.db, run_id)
-        places.append(scratch_path(tmp_path, run_id, run.anew_after))
+        places.append(RunFiles(tmp_path).resume(run_id, run.anew_after))
         params = {} if anew is None else {"anew": anew}
         assert api.http.post(f"{API}/{what}/{which}/retry", params=params).status_code == 200
     assert places[0] == places[1] != places[2] == places[3]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service import log_reading
-from storage.artifacts.logs import log_path
+from storage.artifacts.run_files import RunFiles
 from storage.records import leases
 from storage.records.evaluations import EvaluationRow
 
@@ -105,7 +105,7 @@ def test_a_log_is_read_piece_by_piece(api: Any, worker: Any, monkeypatch: pytest
     before = api.http.get(url)
     assert (before.status_code, before.text, before.headers["X-Next-Offset"]) == (200, "", "0")
     claim = worker.claim()
-    path = log_path(worker.parts.settings.store_path, claim.run_id, claim.attempt)
+    path = RunFiles(worker.parts.settings.store_path).log(claim.run_id, claim.attempt)
     path.parent.mkdir(parents=True)
     whole = "mIoU 43 % – µ größer\n日本語 😀\n" * 3
     path.write_bytes(whole.encode())
@@ -135,7 +135,7 @@ def test_a_log_is_read_piece_by_piece(api: Any, worker: Any, monkeypatch: pytest
 def test_bytes_that_are_no_text_do_not_stop_a_log(api: Any, worker: Any) -> None:
     made = api.post("/runs", LABELS)
     claim = worker.claim()
-    path = log_path(worker.parts.settings.store_path, claim.run_id, claim.attempt)
+    path = RunFiles(worker.parts.settings.store_path).log(claim.run_id, claim.attempt)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff\xfe\x80\x80\x80\x80\x80")
     answer = api.http.get(f"/api/v1/runs/{made['id']}/logs")

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from storage import keys
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import IllegalMove, NotFound, PartGone, StoreUnwritable
 from storage.records import (
@@ -274,8 +275,8 @@ def test_an_artifact_that_is_pinned_or_leased_stays_when_its_run_is_deleted_and_
     leases.succeed(db, claim.token, {"x": pinned, "y": leased, "z": going}, cached=False)
     pins.add(db, pinned, "ada", "for the paper")
     lease = read_leases.take(db, leased, "eve", 600)
-    foreseen = Remover(db, store, store.root).run(claim.run_id, dry_run=True)
-    done = Remover(db, store, store.root).run(claim.run_id)
+    foreseen = Remover(db, store, RunFiles(store.root)).run(claim.run_id, dry_run=True)
+    done = Remover(db, store, RunFiles(store.root)).run(claim.run_id)
     assert done == foreseen
     assert [one.key for one in done.removed] == [going]
     why = {one.key: one.why for one in done.kept}
@@ -496,7 +497,7 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
         while not done.is_set():
             for run in runs.list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
                 pins.add(db, next(iter(run.outputs.values())), "", "so that the collector, not the deletion, takes it")
-                Remover(db, store, store.root).run(run.id)
+                Remover(db, store, RunFiles(store.root)).run(run.id)
                 for pin in pins.list_pins(db):
                     pins.remove(db, pin.artifact_key, "")
 
@@ -526,7 +527,7 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
     for pin in pins.list_pins(db):
         pins.remove(db, pin.artifact_key, "")
     for run in runs.list_runs(db).items:
-        Remover(db, store, store.root).run(run.id)
+        Remover(db, store, RunFiles(store.root)).run(run.id)
     collector.collect()
     assert (on_disk(store), soundness.check_rows(db)) == (set(), [])
     assert usage.report(db, store, store.root).num_artifacts == 0

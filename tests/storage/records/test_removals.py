@@ -13,9 +13,8 @@ from sqlalchemy import func, select
 
 from service.scheduler.planner import plan
 from storage import keys
-from storage.artifacts import zarr_store
-from storage.artifacts.logs import log_path
-from storage.artifacts.scratch import scratch_path
+from storage.artifacts import run_files, zarr_store
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import IllegalMove, NotFound, PartGone
@@ -54,7 +53,7 @@ def store(tmp_path: Path) -> ZarrStore:
 
 @pytest.fixture
 def remover(db: Database, store: ZarrStore) -> Remover:
-    return Remover(db, store, store.root)
+    return Remover(db, store, RunFiles(store.root))
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def test_what_only_a_run_used_goes_with_it_and_nothing_is_left(
     db: Database, store: ZarrStore, remover: Remover, gave: Callable[..., str]
 ) -> None:
     run_id = gave("a", "b")
-    for path in (log_path(store.root, run_id, 1), scratch_path(store.root, run_id, 2) / "x"):
+    for path in (RunFiles(store.root).log(run_id, 1), RunFiles(store.root).resume(run_id, 2) / "x"):
         path.parent.mkdir(parents=True)
         path.touch()
     size = artifacts.get(db, keys.digest(["a", "b"])).num_bytes
@@ -254,7 +253,7 @@ def dies_at(request: pytest.FixtureRequest, store: ZarrStore) -> Iterator[pytest
 
                 patch.setattr(ZarrStore, "withdraw", half)
             case "rmtree":
-                patch.setattr(removals, "shutil", SimpleNamespace(rmtree=die))
+                patch.setattr(run_files, "shutil", SimpleNamespace(rmtree=die))
             case _:
                 patch.setattr(Remover, step, die)
         yield patch

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from storage.artifacts.logs import log_path
+from storage.artifacts.run_files import RunFiles
 from storage.records.claims import Claim
 from storage.records.database import Database, now
 from storage.records.tables import RunRow
@@ -43,7 +43,7 @@ def claim(gpus: tuple[int, ...] = (), run_id: str = "r1") -> Claim:
 
 
 def log_of(settings: Settings, run_id: str = "r1") -> str:
-    path = log_path(settings.store_path, run_id, 1)
+    path = RunFiles(settings.store_path).log(run_id, 1)
     return path.read_text() if path.exists() else ""
 
 

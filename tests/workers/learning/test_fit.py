@@ -7,13 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import obstore
 import pytest
 import torch
+from obstore.store import MemoryStore as Bucket
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from storage.artifacts.memory_store import MemoryStore
-from storage.errors import RunCancelled, TrainingFailed
+from storage.artifacts.objects import Objects
+from storage.artifacts.run_files import RunFiles
+from storage.errors import RunCancelled, StoreUnreachable, TrainingFailed
 from storage.specs.parts import Optimiser, StepSchedule
 from storage.specs.stages import Specialize
 from workers.context import Context, Machine
@@ -152,3 +156,47 @@ def test_a_step_that_a_gpu_has_no_memory_for_names_the_fields_that_help(tmp_path
     given = replace(sound, loss=too_large, scenes=lambda _batch: ("room_a",))
     with pytest.raises(TrainingFailed, match=r"step 0 of 30 \(epoch 0, room_a\).*9\.00 GiB.*batch_size. from 1.*crop"):
         fit(context(tmp_path, Recorder()), given)
+
+
+def on_host(root: Path, bucket: Bucket, recorder: Recorder) -> Context:
+    """A run on a host that shares a bucket with others, and no disk."""
+    files = RunFiles(root, Objects(bucket))
+    machine = Machine(scratch=files.resume("r1", 0), files=files)
+    return Context(Specialize(), MemoryStore(), "token", {}, recorder, machine)
+
+
+def test_a_training_goes_on_at_a_host_that_shares_no_disk(tmp_path: Path) -> None:
+    bucket, whole = Bucket(), job()
+    fit(context(tmp_path / "whole", Recorder()), whole)
+    with pytest.raises(RunCancelled):
+        fit(on_host(tmp_path / "one", bucket, StopAfter(13)), job())
+    second, heard = job(), Recorder()
+    fit(on_host(tmp_path / "other", bucket, heard), second)
+    assert [step for name, step, _ in heard.metrics if name == "loss"] == list(range(11, 31))
+    assert weights(second) == pytest.approx(weights(whole), abs=1e-6)
+
+
+def test_what_lies_on_the_host_is_kept_where_it_is_further_on(tmp_path: Path) -> None:
+    bucket, older = Bucket(), Bucket()
+    with pytest.raises(RunCancelled):
+        fit(on_host(tmp_path / "one", older, StopAfter(6)), job())
+    (name,) = (meta["path"] for page in obstore.list(older) for meta in page)
+    with pytest.raises(RunCancelled):
+        fit(on_host(tmp_path / "one", bucket, StopAfter(6)), job())
+    obstore.put(bucket, name, obstore.get(older, name).bytes())  # an attempt that was fenced off sent it late
+    heard = Recorder()
+    fit(on_host(tmp_path / "one", bucket, heard), job())
+    assert min(step for name, step, _ in heard.metrics if name == "loss") == 11
+
+
+def test_a_checkpoint_that_cannot_be_sent_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnreachable("the bucket sleeps")
+
+    monkeypatch.setattr(RunFiles, "send", away)
+    heard = Recorder()
+    fit(on_host(tmp_path, Bucket(), heard), job())
+    assert heard.last_progress["done"] == 30
+    assert "the bucket sleeps" in caplog.text

@@ -1,0 +1,110 @@
+"""Logs and checkpoints of runs: files beside the store's parts, so that any host can read them and go on.
+
+    logs/<run>/<attempt>.log        what an attempt's process printed
+    resume/<run>/...                what a run keeps to resume from
+
+On a disk that hosts share, a file is where it was written. Where the store is a bucket, each host has a folder of its
+own, what others are to see is sent, and what they sent is brought. Knows no stage and no run but by its id.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.artifacts.objects import Objects
+
+_LOGS, _RESUME = "logs", "resume"
+
+
+class RunFiles:
+    """Logs and checkpoints of runs, under a folder and, where there is one, in a bucket."""
+
+    def __init__(self, root: Path, objects: Objects | None = None) -> None:
+        """Holds both.
+
+        Args:
+            root: the folder; that of a local store, else one of this host's own.
+            objects: the bucket that holds the store; None where the store is a folder.
+        """
+        self._root = root
+        self._objects = objects
+
+    @property
+    def are_sent(self) -> bool:
+        """Whether other hosts see only what is sent."""
+        return self._objects is not None
+
+    def log(self, run_id: str, attempt: int) -> Path:
+        """The log file of one attempt of a run, UTF-8 text, as it lies here."""
+        return self._root / _LOGS / run_id / f"{attempt:03d}.log"
+
+    def resume(self, run_id: str, anew_after: int) -> Path:
+        """The folder that attempts of a run resume from.
+
+        Args:
+            run_id: the run.
+            anew_after: number of the attempt after which it was to begin anew, 0 where it never was: attempts after it
+                share a folder of their own, which no earlier one can write to, however late.
+        """
+        root = self._root / _RESUME / run_id
+        return root if anew_after == 0 else root / f"after-{anew_after:03d}"
+
+    def send(self, path: Path) -> None:
+        """Lets other hosts see a file under the folder as it is now.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        if self._objects is not None:
+            self._objects.put(self._name(path), path)
+
+    def bring(self, path: Path, into: Path) -> bool:
+        """Writes what was last sent of a file; False, and nothing is written, where nothing was or nothing need be.
+
+        Args:
+            path: the file, as it would lie here.
+            into: where to write it; its folder is made.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        if self._objects is None:
+            return False
+        into.parent.mkdir(parents=True, exist_ok=True)
+        return self._objects.download(self._name(path), into)
+
+    def refresh(self, path: Path) -> None:
+        """Brings a file that only grows, where more of it was sent than lies here; errors as `bring`."""
+        if self._objects is None:
+            return
+        sent = self._objects.size(self._name(path))
+        if sent is None or (path.exists() and path.stat().st_size >= sent):
+            return
+        new = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}.new")
+        try:
+            if self.bring(path, new):
+                new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+
+    def forget_resume(self, run_id: str) -> None:
+        """Removes all that a run kept to resume from."""
+        self._forget(_RESUME, run_id)
+
+    def forget(self, run_id: str) -> None:
+        """Removes all files of a run."""
+        self._forget(_LOGS, run_id)
+        self._forget(_RESUME, run_id)
+
+    def _forget(self, what: str, run_id: str) -> None:
+        shutil.rmtree(self._root / what / run_id, ignore_errors=True)
+        if self._objects is not None:
+            self._objects.delete(*self._objects.under(f"{what}/{run_id}/"))
+
+    def _name(self, path: Path) -> str:
+        """The object's name: the path within the folder."""
+        return path.relative_to(self._root).as_posix()
