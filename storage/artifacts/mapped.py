@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from storage.artifacts.array_metadata import read_layout
 from storage.artifacts.chunk_files import Chunk, ChunkDamaged, agrees, chunks_of, map_file
 from storage.artifacts.store import Array, Rows
-from storage.artifacts.threads import in_threads
 
 
 class MappedArray:
@@ -65,22 +64,6 @@ class MappedArray:
     def read(self) -> Array:
         """The whole array."""
         return self[:]
-
-    def verified(self) -> Array:
-        """The whole array, each chunk's checksum read before it is copied; chunks of large arrays by several threads.
-
-        Raises:
-            ChunkDamaged: a checksum is wrong.
-        """
-        out = np.empty(self.shape, self.dtype)
-
-        def take(number: int) -> None:
-            self._check(number)
-            chunk = self._chunks[number]
-            out[chunk.first_row : chunk.first_row + chunk.num_rows] = self._views[number][: chunk.num_rows]
-
-        in_threads(take, range(len(self._chunks)), out.nbytes)
-        return out
 
     def __getitem__(self, rows: Rows) -> Array:
         """Some rows, in the order asked for: a slice with any step, or an array of row numbers, negative from the end.
@@ -138,12 +121,3 @@ class MappedArray:
         chunk = self._chunks[number]
         if not agrees(self._maps[number], chunk, self._layout):
             raise ChunkDamaged(f"the checksum of {chunk.named(self._path)} is wrong")
-
-
-def read_whole(path: Path) -> Array:
-    """The array that lies at `path`; every chunk's checksum is verified on the way, while the chunk is in the cache.
-
-    Raises:
-        As `MappedArray`.
-    """
-    return MappedArray(path, check=False).verified()

@@ -11,9 +11,10 @@ from typing import Any
 from storage.artifacts import scaled, zarr_arrays
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.manifests import RECOMPUTE, PartManifest
-from storage.artifacts.mapped import MappedArray, read_whole
+from storage.artifacts.mapped import MappedArray
 from storage.artifacts.part_files import FILES, read_manifest
 from storage.artifacts.store import Array, Attributes, PartReader, Rows
+from storage.artifacts.whole import read_whole
 from storage.errors import NotFound, StoreCorrupt
 
 

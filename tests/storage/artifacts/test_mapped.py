@@ -11,9 +11,11 @@ import pytest
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from storage.artifacts.chunk_files import ChunkDamaged
 from storage.artifacts.chunk_writer import write_chunks
-from storage.artifacts.mapped import ChunkDamaged, MappedArray, read_whole
+from storage.artifacts.mapped import MappedArray
 from storage.artifacts.store import Array
+from storage.artifacts.whole import read_whole
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import InvalidInput, StoreCorrupt
 from tests.conformance.artifact_store import embeddings, put
@@ -131,6 +133,8 @@ def test_a_file_that_is_cut_or_gone_is_damage(tmp_path: Path, shard: int | None,
     last.write_bytes(last.read_bytes()[:cut])
     with pytest.raises(ChunkDamaged):
         MappedArray(path)
+    with pytest.raises(ChunkDamaged):
+        read_whole(path)
     last.unlink()
     with pytest.raises(ChunkDamaged, match="cannot be read"):
         MappedArray(path)
