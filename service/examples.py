@@ -394,6 +394,7 @@ REMOVAL: Example = {
     "runs": [_RUN],
     "removed": [{"key": _NETWORK, "kind": "checkpoint", "num_parts": 1, "num_bytes": 43000000, "shared_parts": 0}],
     "kept": [{"key": _KEY, "kind": "labels", "num_bytes": 90000, "why": "an input of the run r0199f2a4c0dd2b3c"}],
+    "due_at": "2026-02-07T12:00:00Z",
     "num_bytes": 43000000,
 }
 LOG = "2026-01-31 12:00:00 INFO vlglab.run: epoch 3 of 4\n"

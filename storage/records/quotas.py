@@ -54,7 +54,7 @@ class Room:
             return f"{held}; at {self.quota_bytes:,} new runs wait: see `vlglab features usage`"
         if self.fill == "full":
             return (
-                f"{held}; new runs wait until room is made (`vlglab runs delete`, `vlglab features gc`)"
+                f"{held}; new runs wait until room is made (`vlglab features gc`, `vlglab runs delete --at-once`)"
                 " or the quota is raised (`vlglab features policy --quota`)"
             )
         return ""
@@ -91,7 +91,7 @@ def check_room(session: Session, num_bytes: int, apart_from: str = "") -> None:
         raise QuotaExceeded(
             f"{num_bytes:,} more bytes do not fit: {max(0, free):,} of the {found.quota_bytes:,} bytes of the store's"
             f" quota are free ({found.used_bytes:,} are published, {kept:,} kept for what other runs fetch now);"
-            " collect (`vlglab features gc`), delete runs (`vlglab runs delete`), see what is pinned"
+            " collect (`vlglab features gc`), delete runs (`vlglab runs delete --at-once`), see what is pinned"
             " (`vlglab features pins`), or raise the quota (`vlglab features policy --quota`), then try again"
         )
 
