@@ -35,18 +35,33 @@ class Acting(Connection):
         key = idempotency_key or new_key()
         return self._post(f"/runs/{quote(run_id, safe='')}/rerun", schemas.Run, body, idempotency_key=key)
 
-    def delete_run(self, run_id: str, *, dry_run: bool = False) -> schemas.Removal:
-        """Deletes a run that has ended, with what only it used; with `dry_run`, only tells what that would be.
+    def delete_run(self, run_id: str, *, dry_run: bool = False, at_once: bool = False) -> schemas.Removal:
+        """Deletes a run that has ended; the artifacts that only it used are marked, and go after the grace period.
+
+        Args:
+            run_id: the run.
+            dry_run: only tell what that would be.
+            at_once: let the artifacts go now; whoever reads one without a lease is not asked.
 
         Raises:
             IllegalMove: it has not ended, or another run waits for it.
             NotPermitted: it is somebody else's.
         """
-        return self._delete(f"/runs/{quote(run_id, safe='')}", schemas.Removal, DRY if dry_run else None)
+        return self._delete(f"/runs/{quote(run_id, safe='')}", schemas.Removal, _how(dry_run, at_once))
 
-    def delete_experiment(self, experiment_id: str, *, dry_run: bool = False) -> schemas.Removal:
+    def delete_experiment(self, experiment_id: str, *, dry_run: bool = False, at_once: bool = False) -> schemas.Removal:
         """Deletes an experiment whose runs have ended, with them; the rest as `delete_run`."""
-        return self._delete(f"/experiments/{quote(experiment_id, safe='')}", schemas.Removal, DRY if dry_run else None)
+        how = _how(dry_run, at_once)
+        return self._delete(f"/experiments/{quote(experiment_id, safe='')}", schemas.Removal, how)
+
+    def delete_artifact(self, key: str, *, dry_run: bool = False, at_once: bool = False) -> schemas.Removal:
+        """Deletes an artifact that no run gives or reads; arguments as `delete_run`.
+
+        Raises:
+            InUse: a run, a pin, a lease or another artifact needs it.
+            NotPermitted: it is somebody else's.
+        """
+        return self._delete(f"/artifacts/{quote(key, safe='')}", schemas.Removal, _how(dry_run, at_once))
 
     def pause_host(self, host_id: str) -> schemas.Host:
         """Tells a host to claim nothing more.
@@ -64,3 +79,8 @@ class Acting(Connection):
     def drain_host(self, host_id: str) -> schemas.Host:
         """Tells a host to claim nothing more and to end with its runs; errors as `pause_host`."""
         return self._post(f"/hosts/{quote(host_id, safe='')}/drain", schemas.Host)
+
+
+def _how(dry_run: bool, at_once: bool) -> dict[str, str] | None:
+    """The parameters of a deletion."""
+    return {**(DRY if dry_run else {}), **({"at_once": "true"} if at_once else {})} or None

@@ -14,6 +14,7 @@
     ├── Conflict                         the state forbids it
     │   ├── IllegalMove                  a run cannot go from this state to that one
     │   ├── NameTaken                    something else has this name already
+    │   ├── InUse                        what is to be deleted is needed by a run, a person or an artifact
     │   ├── KeyReused                    an Idempotency-Key that was used for another request
     │   └── QuotaExceeded                the store's quota has no room for what is brought in
     ├── AccessDenied                     the caller may not do this
@@ -151,6 +152,12 @@ class NameTaken(Conflict):
     """Something else has this name already."""
 
     code = "name_taken"
+
+
+class InUse(Conflict):
+    """What was to be deleted is needed by a run, a person or another artifact."""
+
+    code = "in_use"
 
 
 class KeyReused(Conflict):

@@ -85,6 +85,13 @@ class Reporter(Protocol):
             num_covered: points that have an embedding, None where they could not be counted.
         """
 
+    def keep_room(self, parts: Mapping[str, int]) -> None:
+        """Keeps room of the quota for all that the run will bring in (part's key -> bytes), until it ends.
+
+        Raises:
+            QuotaExceeded: the quota has not so much; nothing should be fetched.
+        """
+
     def check(self) -> None:
         """Raises RunCancelled or LeaseLost when the run must stop."""
 

@@ -102,6 +102,7 @@ class Copier:
         Raises:
             NotFound, StoreCorrupt, StoreUnwritable, SourceRefused, SourceUnreachable: as `Source.fetch` and
                 `TakingStore.adopt`.
+            QuotaExceeded: all of it does not fit in the store's quota; nothing was fetched.
         """
         store = taking_store(self.context)
         there = [store.entry(part.key) for part in parts]
@@ -113,6 +114,7 @@ class Copier:
                     f" ({known.digest[:16]}, the source {part.digest[:16]}); it stays; `vlglab features diff` compares"
                 )
         self._parts, self._bytes = len(missing), sum(part.num_bytes for part in missing)
+        self._check_room(parts)
         with writable(self.folder), ThreadPoolExecutor(self.connections) as pool:
             self.folder.mkdir(parents=True, exist_ok=True)
             for fetched in self._in_turn(pool, kind, missing):
@@ -122,6 +124,23 @@ class Copier:
                 self._report()
         lines = [store.entry(part.key) for part in parts]
         return tuple(line if line is not None else part for line, part in zip(lines, parts, strict=True))
+
+    def _check_room(self, parts: Sequence[PartEntry]) -> None:
+        """Sees, before a byte is fetched, that all of it has room: by the quota, then on the disk.
+
+        Raises:
+            QuotaExceeded: the quota has not so much room.
+            StoreUnwritable: the disk has not.
+        """
+        self.context.reporter.keep_room({part.key: part.num_bytes for part in parts})
+        free = taking_store(self.context).free_bytes()
+        lying = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        if free is not None and self._bytes - lying > free:
+            raise StoreUnwritable(
+                f"{self._bytes - lying:,} bytes are to be fetched, and the disk of the store ({self.folder}) has"
+                f" {free:,} free; nothing was fetched: make room (`vlglab features usage`, `vlglab features gc`), or"
+                " take some scenes alone, then retry the run"
+            )
 
     def _in_turn(self, pool: ThreadPoolExecutor, kind: ArtifactKind, parts: Sequence[PartEntry]) -> Iterator[PartEntry]:
         """The parts as they are whole; files of the next few are on their way meanwhile."""

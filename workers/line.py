@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,6 +83,10 @@ class Line:
     def verified(self, key: str, faults: Sequence[str], num_covered: int | None) -> None:
         """Records at once what a verification found."""
         leases.record_finding(self._db, self.token, key, Finding.of(faults, num_covered))
+
+    def keep_room(self, parts: Mapping[str, int]) -> None:
+        """Asks the records at once; see `Reporter.keep_room`."""
+        leases.keep_room(self._db, self.token, parts)
 
     def check(self) -> None:
         """Raises what the run was stopped with, if it was."""

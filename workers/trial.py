@@ -13,6 +13,7 @@ from typing import Any
 
 from storage import keys
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
+from storage.errors import QuotaExceeded
 from storage.specs.spec import StageSpec
 from storage.specs.stages import check_inputs
 from workers.context import Context, Machine, RawDataset
@@ -28,6 +29,10 @@ class Recorder:
     last_progress: dict[str, Any] = field(default_factory=dict)
     findings: dict[str, tuple[list[str], int | None]] = field(default_factory=dict)
     """Artifact -> what its verification found: faults, points covered."""
+    room: dict[str, int] = field(default_factory=dict)
+    """Part's key -> bytes, of what a stage asked room for."""
+    quota_bytes: int | None = None
+    """What it may ask for at most; None: all."""
     stop: Exception | None = None
     """Raised at the next check, where it is set: how a test cancels a stage."""
 
@@ -46,6 +51,12 @@ class Recorder:
     def verified(self, key: str, faults: Sequence[str], num_covered: int | None) -> None:
         """Keeps what a verification found."""
         self.findings[key] = list(faults), num_covered
+
+    def keep_room(self, parts: Mapping[str, int]) -> None:
+        """Keeps what room was asked for; refuses more than `quota_bytes`, for here are no records of what is used."""
+        self.room = dict(parts)
+        if self.quota_bytes is not None and sum(parts.values()) > self.quota_bytes:
+            raise QuotaExceeded(f"{sum(parts.values()):,} more bytes do not fit: {self.quota_bytes:,} are free")
 
     def check(self) -> None:
         """Raises `stop`, where it is set."""

@@ -170,11 +170,12 @@ def delete(
     experiment: ExperimentId,
     yes: deleting.Yes = False,
     dry_run: deleting.DryRun = False,
+    at_once: deleting.AtOnce = False,
     as_json: Json = False,
 ) -> None:
     """Deletes an experiment whose runs have ended, with them and the artifacts that nothing else uses, after asking."""
     call = shell(ctx).client.delete_experiment
-    deleting.delete(ctx, call, experiment, yes=yes, dry_run=dry_run, as_json=as_json)
+    deleting.delete(ctx, call, experiment, yes=yes, dry_run=dry_run, at_once=at_once, as_json=as_json)
 
 
 def runs_of(client: Client, experiment_id: str) -> list[schemas.Run]:

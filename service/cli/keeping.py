@@ -1,4 +1,4 @@
-"""Commands of `vlglab features` that keep the disk under control: usage, gc, policy, pins, leases."""
+"""Commands of `vlglab features` that keep the disk under control: usage, gc, delete, policy, pins, leases."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from service import schemas
+from service.cli import deleting
 from service.cli.console import plain_table, shell, show_pairs
-from service.cli.deleting import DryRun, Yes
+from service.cli.deleting import AtOnce, DryRun, Yes
 from service.cli.moments import moment as moment_of
 from service.cli.run_table import moment, size
 from service.cli.scripting import Json, show_json
@@ -79,6 +80,19 @@ def collect(ctx: typer.Context, yes: Yes = False, dry_run: DryRun = False, as_js
         show_json(done)
     else:
         at.out.print(_summary(done), markup=False, highlight=False, soft_wrap=True)
+
+
+def delete(
+    ctx: typer.Context,
+    key: Key,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    at_once: AtOnce = False,
+    as_json: Json = False,
+) -> None:
+    """Deletes an artifact that no run gives or reads, after asking. For whoever published it, and admins."""
+    call = shell(ctx).client.delete_artifact
+    deleting.delete(ctx, call, key, yes=yes, dry_run=dry_run, at_once=at_once, as_json=as_json)
 
 
 def policy(
@@ -217,6 +231,7 @@ def _summary(what: schemas.Collection) -> str:
 _COMMANDS: dict[str, Callable[..., None]] = {
     "usage": show_usage,
     "gc": collect,
+    "delete": delete,
     "policy": policy,
     "pin": pin,
     "unpin": unpin,

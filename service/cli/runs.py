@@ -122,8 +122,13 @@ def rerun(
 
 @app.command("delete")
 def delete(
-    ctx: typer.Context, run: RunId, yes: deleting.Yes = False, dry_run: deleting.DryRun = False, as_json: Json = False
+    ctx: typer.Context,
+    run: RunId,
+    yes: deleting.Yes = False,
+    dry_run: deleting.DryRun = False,
+    at_once: deleting.AtOnce = False,
+    as_json: Json = False,
 ) -> None:
     """Deletes a run that has ended, with the artifacts that nothing else uses, after asking."""
     call = shell(ctx).client.delete_run
-    deleting.delete(ctx, call, run, yes=yes, dry_run=dry_run, as_json=as_json)
+    deleting.delete(ctx, call, run, yes=yes, dry_run=dry_run, at_once=at_once, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,13 +72,13 @@ class RerunRequest(BaseModel):
 
 
 class RemovedArtifact(BaseModel):
-    """An artifact that went with its last run."""
+    """An artifact that was deleted: itself, or with its last run."""
 
     model_config = ConfigDict(from_attributes=True)
 
     key: str
     kind: ArtifactKind
-    num_parts: int = Field(description="Parts that went with it.")
+    num_parts: int = Field(description="Parts that go with it.")
     num_bytes: int = Field(description="What these held.")
     shared_parts: int = Field(description="Parts that stay, for other artifacts hold them too.")
 
@@ -90,11 +91,11 @@ class KeptArtifact(BaseModel):
     key: str
     kind: ArtifactKind
     num_bytes: int
-    why: str = Field(description="The runs that use it.")
+    why: str = Field(description="The runs that use it, or who keeps it.")
 
 
 class Removal(BaseModel):
-    """What was deleted; of a dry run, what would be."""
+    """What was deleted; of a dry run, what would be. Without a run: an artifact."""
 
     model_config = gives(examples.REMOVAL)
 
@@ -103,4 +104,8 @@ class Removal(BaseModel):
     runs: list[str]
     removed: list[RemovedArtifact]
     kept: list[KeptArtifact]
-    num_bytes: int = Field(description="What is freed in the store, soon after this is answered.")
+    due_at: datetime | None = Field(
+        description="When the collector takes the artifacts, unless somebody uses them before; null: they go at once, "
+        "or there are none."
+    )
+    num_bytes: int = Field(description="What is freed in the store then.")

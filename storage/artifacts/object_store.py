@@ -119,6 +119,10 @@ class ObjectStore:
             folder.rename(staging)
             self._send(staging, manifest, token)
 
+    def free_bytes(self) -> None:
+        """None: a bucket does not say; see `TakingStore.free_bytes`."""
+        return
+
     def has_place(self, key: str) -> bool:
         """Whether an artifact of that key lies there; see `TakingStore.has_place`."""
         return self.manifest_file(key) is not None

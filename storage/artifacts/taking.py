@@ -30,6 +30,9 @@ class TakingStore(ArtifactStore, Protocol):
             StoreCorrupt: the copy is not what the line says, or no part of that kind; it stays where it is.
         """
 
+    def free_bytes(self) -> int | None:
+        """Bytes that may still be written, as far as the disk tells; None where nobody says, as of a bucket."""
+
     def has_place(self, key: str) -> bool:
         """Whether an artifact of that key was published, though its manifest may be damaged."""
 

@@ -127,6 +127,10 @@ class ZarrStore:
             folder.rename(staging)
             _publish(staging, self.part_path(entry.key))
 
+    def free_bytes(self) -> int:
+        """Bytes that are free on its disk, to whoever this process runs as; see `TakingStore.free_bytes`."""
+        return shutil.disk_usage(next(one for one in (self.root, *self.root.parents) if one.exists())).free
+
     def has_place(self, key: str) -> bool:
         """Whether there is a folder of that artifact; see `TakingStore.has_place`."""
         return admission.is_key(key) and self.artifact_path(key).parent.exists()

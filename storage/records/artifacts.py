@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.errors import NotFound
 from storage.records import features
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of, pieces
-from storage.records.tables import ArtifactTableRow, RunRow
+from storage.records.tables import ArtifactTableRow, FeatureTableRow, RunRow
 from storage.specs.spec import ArtifactKind
 
 
@@ -70,6 +70,25 @@ def get(db: Database, key: str) -> ArtifactRow:
         if row is None:
             raise NotFound(f"there is no published artifact {key!r}")
         return _read(row)
+
+
+def owner_of(db: Database, key: str) -> str:
+    """Who submitted the run that computed an artifact; of what is no feature store only while that run is there.
+
+    Returns:
+        Empty where nobody is known.
+
+    Raises:
+        NotFound: none of that key is published.
+    """
+    table = ArtifactTableRow
+    owner = func.coalesce(FeatureTableRow.owner, RunRow.owner, "")
+    query = select(owner).select_from(table).outerjoin(FeatureTableRow, FeatureTableRow.key == table.key)
+    with db.read() as session:
+        found = session.scalar(query.outerjoin(RunRow, RunRow.id == table.run_id).where(table.key == key))
+    if found is None:
+        raise NotFound(f"there is no published artifact {key!r}")
+    return str(found)
 
 
 def exists(db: Database, keys: Iterable[str]) -> frozenset[str]:

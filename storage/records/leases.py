@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from storage.errors import NotFound, PartGone
-from storage.records import artifacts, evaluations, features, metrics, runs
+from storage.records import artifacts, evaluations, features, metrics, part_index, quotas, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database, now
 from storage.records.evaluations import EvaluationRow
@@ -182,6 +182,25 @@ def append_metrics(db: Database, token: str, points: Sequence[tuple[str, int, fl
     """
     with holding(db, token, ordered=False) as (session, row, _):
         metrics.append(session, row.id, points)
+
+
+def keep_room(db: Database, token: str, parts: Mapping[str, int]) -> None:
+    """Keeps room of the store's quota for parts that the attempt fetches, until it ends.
+
+    Args:
+        db: the database.
+        token: the attempt's token.
+        parts: part's key -> bytes, of all that it publishes; those that a published artifact holds take no more room.
+
+    Raises:
+        LeaseLost: the token no longer holds the run.
+        QuotaExceeded: the quota has not so much room, or other running attempts keep it.
+    """
+    with holding(db, token) as (session, _, attempt):
+        held = part_index.known(session, parts)
+        num_bytes = sum(size for key, size in parts.items() if key not in held)
+        quotas.check_room(session, num_bytes, apart_from=token)
+        attempt.room_bytes = num_bytes
 
 
 def record_artifact(

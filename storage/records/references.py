@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Exists, and_, func, or_, select
+from sqlalchemy import ColumnElement, Exists, Select, and_, func, literal, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.artifacts.kinds import KINDS
 from storage.records.database import now
-from storage.records.keeping_tables import ArtifactUseRow, PinRow, ReadLeaseRow
+from storage.records.keeping_tables import ArtifactUseRow, CollectionMarkRow, PinRow, ReadLeaseRow
 from storage.records.pages import pieces
 from storage.records.policies import Policy
 from storage.records.tables import ArtifactTableRow, RunInputRow, RunOutputRow, RunRow
 from storage.specs.spec import ArtifactKind
 from storage.specs.stages import STAGES
 
-Code = Literal["unreferenced", "expired", "unrecorded", "orphan"]
-"""Why something may go: no run is left that has to do with it; nobody used it for long; a manifest that no row names;
-a part that no artifact holds."""
+Code = Literal["deleted", "unreferenced", "expired", "unrecorded", "orphan"]
+"""Why something may go: somebody deleted it, or its run; no run is left that has to do with it; nobody used it for
+long; a manifest that no row names; a part that no artifact holds."""
 
 _WAITING = ("queued", "ready")
 _LIVE = (*_WAITING, "running")
@@ -56,27 +56,31 @@ def held(session: Session, keys: Collection[str]) -> dict[str, str]:
 def candidates(session: Session, policy: Policy, among: Sequence[str] | None = None) -> list[Candidate]:
     """The artifacts that nothing keeps, by key; those `among` some keys, or of all.
 
-    One is unreferenced where the run that computed it was deleted and no run gives or reads it; it is expired where its
-    kind expires and nobody has used it for so long. Neither holds for what is pinned or leased, nor for what a run
-    that has not ended reads, waits for, or has computed.
+    One is deleted where somebody marked it so and no run gives or reads it; it is unreferenced where the run that
+    computed it was deleted and no run gives or reads it; it is expired where its kind expires and nobody has used it
+    for so long. None of these holds for what is pinned or leased, nor for what a run that has not ended reads, waits
+    for, or has computed.
     """
     moment = now(session)
     free = and_(~_pinned(moment), ~_leased(moment), ~_read_by_live(), ~_awaited(), ~_computed_by_live())
     cutoff = moment - timedelta(days=policy.unused_days)
     expired = _unused_since(cutoff, policy) if policy.unused_days else None
-    rules: list[tuple[Code, ColumnElement[bool] | None, str]] = [
-        ("unreferenced", _unreferenced(), "the run that computed it was deleted, and no other gives or reads it"),
-        ("expired", expired, f"nobody has used it since {cutoff:%Y-%m-%d}: unused for {policy.unused_days:g} days"),
+    unread = "the run that computed it was deleted, and no other gives or reads it"
+    unused = f"nobody has used it since {cutoff:%Y-%m-%d}: unused for {policy.unused_days:g} days"
+    rules: list[tuple[Code, ColumnElement[bool] | None, ColumnElement[str]]] = [
+        ("deleted", and_(_deleted().exists(), *_no_run_names_it()), _deleted().scalar_subquery()),
+        ("unreferenced", _unreferenced(), literal(unread)),
+        ("expired", expired, literal(unused)),
     ]
     found: dict[str, Candidate] = {}
     for code, rule, why in rules:
         if rule is None:
             continue
-        query = select(ArtifactTableRow.key, ArtifactTableRow.kind).where(free, rule)
+        query = select(ArtifactTableRow.key, ArtifactTableRow.kind, why).where(free, rule)
         for some in [None] if among is None else pieces(among):
             chosen = query if some is None else query.where(ArtifactTableRow.key.in_(some))
-            for key, kind in session.execute(chosen):
-                found.setdefault(key, Candidate(key, _kind(kind), code, why))
+            for key, kind, said in session.execute(chosen):
+                found.setdefault(key, Candidate(key, _kind(kind), code, said))
     return [found[key] for key in sorted(found)]
 
 
@@ -143,7 +147,17 @@ def _computed_by_live() -> Exists:
 def _unreferenced() -> ColumnElement[bool]:
     run = aliased(RunRow)
     gone = and_(ArtifactTableRow.run_id != "", ~select(run.id).where(run.id == ArtifactTableRow.run_id).exists())
-    return and_(gone, *(~_names(table) for table in (RunOutputRow, RunInputRow)))
+    return and_(gone, *_no_run_names_it())
+
+
+def _deleted() -> Select[str]:
+    """Why somebody let it go; of one that nobody has, nothing."""
+    mark = CollectionMarkRow
+    return select(mark.why).where(mark.what == "artifact", mark.code == "deleted", mark.id == ArtifactTableRow.key)
+
+
+def _no_run_names_it() -> tuple[ColumnElement[bool], ...]:
+    return tuple(~_names(table) for table in (RunOutputRow, RunInputRow))
 
 
 def _names(table: type[RunOutputRow] | type[RunInputRow]) -> Exists:

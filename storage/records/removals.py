@@ -1,10 +1,13 @@
 """Deleting runs and experiments, with what only they used. Knows the tables and the store; not who may do it.
 
 What is deleted is first marked, in the transaction that checks that it may be (`RemovalRow`); a process that dies after
-that leaves marks, and whoever deletes it again, or the next start of the service (`finish_all`), goes on from them. An
-artifact goes with its last run: its row first, so that nobody finds it any more, then its files, by renames, under the
-writer's lock. So a worker that counts on a part of it records nothing (`leases.record_artifact` looks under the same
-lock whether all is there) and begins again, and an artifact that has its row has its parts.
+that leaves marks, and whoever deletes it again, or the next start of the service (`finish_all`), goes on from them.
+
+An artifact goes with its last run: it is marked for the collector (`marks`), which takes it when its grace period is
+over, so that whoever reads it without a lease has that long. Where it is to go at once, its row goes first, so that
+nobody finds it any more, then its files, by renames, under the writer's lock. So a worker that counts on a part of it
+records nothing (`leases.record_artifact` looks under the same lock whether all is there) and begins again, and an
+artifact that has its row has its parts.
 
 An artifact that somebody has pinned, or reads under a lease, stays when its last run goes, with its row; the run goes.
 When pin and lease are gone too, the collector takes it (`collecting`).
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Table, delete, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -21,7 +25,7 @@ from sqlalchemy.orm import Session
 from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactStore
 from storage.errors import IllegalMove, NotFound
-from storage.records import withdrawals
+from storage.records import marks, withdrawals
 from storage.records.database import Database, now
 from storage.records.pages import pieces
 from storage.records.runs import row_of
@@ -48,6 +52,8 @@ class Removal:
     experiment: str | None
     removed: tuple[Removed, ...]
     kept: tuple[Kept, ...]
+    due_at: datetime | None
+    """When the artifacts go, unless somebody uses them before; None: at once, or there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +65,30 @@ class Remover:
     files: RunFiles
     """Where logs and checkpoints lie."""
 
-    def run(self, run_id: str, *, dry_run: bool = False) -> Removal:
+    def run(self, run_id: str, *, at_once: bool = False, dry_run: bool = False) -> Removal:
         """Deletes a run that has ended.
 
         Args:
             run_id: the run; one that somebody began to delete is deleted to the end.
+            at_once: take the artifacts that go with it out of the store now; else the collector does, after the grace
+                period.
             dry_run: only tell what would be done.
 
         Raises:
             NotFound: there is none of that id.
             IllegalMove: it has not ended, or a run that has not ended waits for it.
+            StoreUnwritable: the store cannot be changed; the same request goes on.
         """
         begun = is_begun(self.db, "run", run_id)
         if not begun:
             with self.db.read() as session:
                 row_of(session, run_id)
-        done = self._remove([run_id], None, dry_run)
+        done = self._remove([run_id], None, at_once, dry_run)
         if begun and not dry_run:
             self.finish_all()
         return done
 
-    def experiment(self, experiment_id: str, *, dry_run: bool = False) -> Removal:
+    def experiment(self, experiment_id: str, *, at_once: bool = False, dry_run: bool = False) -> Removal:
         """Deletes an experiment with all its runs; arguments and errors as `run`."""
         begun = is_begun(self.db, "experiment", experiment_id)
         with self.db.read() as session:
@@ -89,7 +98,7 @@ class Remover:
                 )
             query = select(RunRow.id).where(RunRow.experiment_id == experiment_id).order_by(RunRow.id)
             ids = list(session.scalars(query))
-        done = self._remove(ids, experiment_id, dry_run)
+        done = self._remove(ids, experiment_id, at_once, dry_run)
         if begun and not dry_run:
             self.finish_all()
         return done
@@ -97,43 +106,35 @@ class Remover:
     def finish_all(self) -> int:
         """Deletes to the end what processes that died had begun; returns how many runs and experiments that were."""
         with self.db.read() as session:
-            marks = [(mark.what, mark.id) for mark in session.scalars(select(RemovalRow))]
-        ids = [id_ for what, id_ in marks if what == "run"]
-        if marks:
-            self._finish(ids)
-            for id_ in (id_ for what, id_ in marks if what == "experiment"):
+            begun = [(row.what, row.id) for row in session.scalars(select(RemovalRow))]
+        if begun:
+            withdrawals.withdraw_all(self.db, self.store)
+            self._forget_runs([id_ for what, id_ in begun if what == "run"])
+            for id_ in (id_ for what, id_ in begun if what == "experiment"):
                 self._forget_experiment(id_)
-        return sum(what != "artifact" for what, _ in marks)
+        return sum(what != "artifact" for what, _ in begun)
 
-    def _remove(self, ids: Sequence[str], experiment_id: str | None, dry_run: bool) -> Removal:
-        """Marks, then deletes."""
+    def _remove(self, ids: Sequence[str], experiment_id: str | None, at_once: bool, dry_run: bool) -> Removal:
+        """Marks runs and lets their artifacts go, then deletes."""
         if dry_run:
             with self.db.read() as session:
                 _check(session, ids)
-                fate = withdrawals.fate(session, ids)
-            return Removal(tuple(ids), experiment_id, *withdrawals.foreseen(self.db, self.store, fate))
+                fate, due = withdrawals.fate(session, ids), None if at_once else marks.due(session)
+            foreseen, kept = withdrawals.foreseen(self.db, self.store, fate)
+            return Removal(tuple(ids), experiment_id, foreseen, kept, due if foreseen else None)
         with self.db.write() as session:
             _check(session, ids)
-            moment = now(session)
-            for what, id_ in [
-                *(("run", id_) for id_ in ids),
-                *([("experiment", experiment_id)] if experiment_id else []),
-            ]:
-                if session.get(RemovalRow, (what, id_)) is None:
-                    session.add(RemovalRow(what=what, id=id_, at=moment))
-        removed, kept = self._finish(ids)
+            _begin(session, [("run", id_) for id_ in ids] + ([("experiment", experiment_id)] if experiment_id else []))
+            fate = withdrawals.fate(session, ids)
+            due = _let_go(session, ids, fate, at_once)
+        if at_once:
+            removed = tuple(one for one in withdrawals.withdraw_all(self.db, self.store) if one.key in fate.removed)
+        else:
+            removed = withdrawals.foreseen(self.db, self.store, fate)[0]
+        self._forget_runs(ids)
         if experiment_id is not None:
             self._forget_experiment(experiment_id)
-        return Removal(tuple(ids), experiment_id, removed, kept)
-
-    def _finish(self, ids: Sequence[str]) -> tuple[tuple[Removed, ...], tuple[Kept, ...]]:
-        """Deletes runs that are marked: artifacts, files, rows, in this order."""
-        with self.db.write() as session:
-            fate = withdrawals.fate(session, ids)
-            _hide(session, ids, fate)
-        removed = withdrawals.withdraw_all(self.db, self.store)
-        self._forget_runs(ids)
-        return tuple(one for one in removed if one.key in fate.removed), fate.kept
+        return Removal(tuple(ids), experiment_id, removed, fate.kept, due)
 
     def _forget_runs(self, ids: Sequence[str]) -> None:
         """Deletes what is left of runs: their rows in pieces, their logs and checkpoints, and their marks."""
@@ -199,10 +200,23 @@ def _check(session: Session, ids: Sequence[str]) -> None:
         )
 
 
-def _hide(session: Session, ids: Collection[str], fate: Fate) -> None:
-    """Takes the rows away by which anybody would find the artifacts that go; marks these."""
+def _begin(session: Session, what: Sequence[tuple[str, str]]) -> None:
+    """Marks runs and experiments as being deleted."""
+    moment = now(session)
+    for kind, id_ in what:
+        if session.get(RemovalRow, (kind, id_)) is None:
+            session.add(RemovalRow(what=kind, id=id_, at=moment))
+
+
+def _let_go(session: Session, ids: Collection[str], fate: Fate, at_once: bool) -> datetime | None:
+    """Takes outputs from runs, and what goes with them out of sight, or marks it; when that goes, where not at once."""
     session.execute(delete(RunOutputRow).where(RunOutputRow.run_id.in_(ids)))
-    withdrawals.hide(session, fate.removed, now(session))
+    if at_once:
+        withdrawals.hide(session, fate.removed, now(session))
+        return None
+    if not fate.removed:
+        return None
+    return marks.set_deleted(session, fate.removed, "the last run that gave it was deleted")
 
 
 def _owned() -> Iterator[Table]:

@@ -195,6 +195,7 @@ class AttemptRow(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     gpus: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     lease_s: Mapped[float | None]
+    room_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class EventRow(Base):

@@ -1,4 +1,7 @@
-"""Artifacts that go with their last run: which do, and how their files leave the store. Knows tables and store."""
+"""Artifacts that go with their last run: which do, and how their files leave the store. Knows tables and store.
+
+Which files leave is read from manifests. Who may withdraw what, and when, `removals` and `collecting` say.
+"""
 
 from __future__ import annotations
 
@@ -107,13 +110,13 @@ def fate(session: Session, ids: Sequence[str]) -> Fate:
     computed = select(ArtifactTableRow.key).where(ArtifactTableRow.run_id.in_(ids))
     keys = sorted({*session.scalars(given), *session.scalars(computed)})
     rows = {row.key: row for row in session.scalars(select(ArtifactTableRow).where(ArtifactTableRow.key.in_(keys)))}
-    users = _users(session, keys, ids) | references.held(session, keys)
+    needed = users(session, keys, ids) | references.held(session, keys)
     kept = tuple(
-        Kept(key, _kind(rows[key].kind), rows[key].num_bytes, users[key])
+        Kept(key, kind_of(rows[key].kind), rows[key].num_bytes, needed[key])
         for key in keys
-        if key in users and key in rows
+        if key in needed and key in rows
     )
-    return Fate({key: _kind(rows[key].kind) for key in keys if key not in users and key in rows}, kept)
+    return Fate({key: kind_of(rows[key].kind) for key in keys if key not in needed and key in rows}, kept)
 
 
 def foreseen(db: Database, store: ArtifactStore, what: Fate) -> tuple[tuple[Removed, ...], tuple[Kept, ...]]:
@@ -234,7 +237,7 @@ def _of_kind(session: Session, kind: str) -> list[str]:
     return list(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)))
 
 
-def _users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -> dict[str, str]:
+def users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -> dict[str, str]:
     """Artifact's key -> which other runs use it, in words; keys that none uses are left out."""
     found: dict[str, list[str]] = defaultdict(list)
     tables: Iterable[tuple[str, type[RunOutputRow] | type[RunInputRow]]] = (
@@ -253,6 +256,6 @@ def _users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -
     }
 
 
-def _kind(kind: str) -> ArtifactKind:
+def kind_of(kind: str) -> ArtifactKind:
     """A kind as the table has it, typed."""
     return kind  # type: ignore[return-value]

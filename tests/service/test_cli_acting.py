@@ -17,6 +17,8 @@ from tests.service.fake_api import FakeApi
 
 RUN = "/api/v1/runs/r1"
 EXPERIMENT = "/api/v1/experiments/e1"
+ARTIFACT = "/api/v1/artifacts/k1"
+OF_ARTIFACT = {**examples.REMOVAL, "runs": []}
 OF_EXPERIMENT = {**examples.REMOVAL, "experiment": "e1", "runs": ["r1", "r2"]}
 
 
@@ -35,7 +37,11 @@ def sent(api: FakeApi) -> list[tuple[str, str, dict[str, str]]]:
 
 @pytest.mark.parametrize(
     ("group", "path", "which", "answer"),
-    [("runs", RUN, "r1", examples.REMOVAL), ("experiments", EXPERIMENT, "e1", OF_EXPERIMENT)],
+    [
+        ("runs", RUN, "r1", examples.REMOVAL),
+        ("experiments", EXPERIMENT, "e1", OF_EXPERIMENT),
+        ("features", ARTIFACT, "k1", OF_ARTIFACT),
+    ],
 )
 def test_deleting_shows_what_goes_and_asks_first(group: str, path: str, which: str, answer: Any) -> None:
     api = FakeApi({("DELETE", path): answer})
@@ -46,8 +52,9 @@ def test_deleting_shows_what_goes_and_asks_first(group: str, path: str, which: s
     result, out, _ = vlglab(api, group, "delete", which, given="y\n")
     assert result.exit_code == 0
     assert sent(api)[-1] == ("DELETE", path, {})
-    assert "1 artifacts (43.0 MB); 1 stay" in out
-    assert ("its 2 runs" in out) == (group == "experiments")
+    assert "1 artifacts (43.0 MB) go at 2026-02-07" in out and out.rstrip().endswith("1 stay")
+    said = {"runs": "the run ", "experiments": "the experiment e1 with its 2 runs", "features": "the artifact k1"}
+    assert f"deleted {said[group]}" in out
 
 
 def test_deleting_with_yes_asks_nothing_and_a_dry_run_deletes_nothing() -> None:
@@ -58,6 +65,16 @@ def test_deleting_with_yes_asks_nothing_and_a_dry_run_deletes_nothing() -> None:
     api.requests.clear()
     result, out, _ = vlglab(api, "runs", "delete", "r1", "--dry-run", "--yes", "--json")
     assert (result.exit_code, sent(api)) == (0, [("DELETE", RUN, {"dry_run": "true"})])
+
+
+def test_bytes_are_freed_at_once_where_that_is_asked_for() -> None:
+    api = FakeApi({("DELETE", ARTIFACT): {**OF_ARTIFACT, "due_at": None}})
+    result, out, _ = vlglab(api, "features", "delete", "k1", "--at-once", given="y\n")
+    assert (result.exit_code, sent(api)) == (
+        0,
+        [("DELETE", ARTIFACT, {"dry_run": "true", "at_once": "true"}), ("DELETE", ARTIFACT, {"at_once": "true"})],
+    )
+    assert "1 artifacts (43.0 MB) are gone" in out
 
 
 def test_a_rerun_sends_its_changes_as_values_and_prints_the_new_id() -> None:

@@ -57,6 +57,7 @@ MORE = {
     "experiments delete": ["--yes"],
     "features diff": ["y"],
     "features gc": ["--yes"],
+    "features delete": ["--yes"],
 }
 """Commands -> what else they are given: what lets them ask nothing, or an argument that they need here."""
 

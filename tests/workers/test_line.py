@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from storage.records import claims, hosts, runs
+from storage.records import claims, hosts, policies, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.submissions import Submission, Wishes
@@ -80,3 +80,24 @@ def test_a_limit_that_is_not_reached_changes_nothing(
     config = settings.model_copy(update={"database_url": database_url, "heartbeat_s": 0.05})
     assert one_run.run_once(claim.run_id, claim.token, config) == 1
     assert runs.get(db, claim.run_id).reason == "ValueError: the end of the work"
+
+
+@pytest.mark.parametrize("quota", [0, 1000, 999])
+def test_a_stage_is_refused_room_that_the_quota_has_not(
+    db: Database, settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, quota: int
+) -> None:
+    def asks(context: Context) -> None:
+        context.reporter.keep_room({"a": 600, "b": 400})
+        raise ValueError("it may go on")
+
+    working(monkeypatch, asks)
+    claim = claimed(db, None)
+    policies.change(db, "", quota_bytes=quota)
+    config = settings.model_copy(update={"database_url": database_url, "heartbeat_s": 0.05})
+    assert one_run.run_once(claim.run_id, claim.token, config) == 1
+    run = runs.get(db, claim.run_id)
+    if quota == 999:
+        assert run.reason_code == "quota_exceeded"
+        assert str(run.reason).startswith("1,000 more bytes do not fit: 999 of the 999 bytes of the store's quota are")
+    else:
+        assert run.reason == "ValueError: it may go on"

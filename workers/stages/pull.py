@@ -71,6 +71,7 @@ def run(context: Context) -> None:
         NotFound: the source has not all of it.
         StoreCorrupt: what it gives is not what the manifest says.
         StoreUnwritable: the disk is full, or read only.
+        QuotaExceeded: the store's quota has no room for it.
         SourceRefused, SourceUnreachable: it does not give it.
     """
     spec, manifest = _spec(context), _manifest(context)

@@ -197,9 +197,9 @@ def test_deleting_a_run_answers_what_went_and_what_stays(api: Any, worker: Any) 
     second = api.post("/runs", {**TEXT, "name": "twin"})
     twin = worker.claim()
     leases.succeed(worker.db, twin.token, {"text_embeddings": shared}, cached=True)
-    foreseen = delete(api, f"/runs/{first['id']}", dry_run=True)
+    foreseen = delete(api, f"/runs/{first['id']}", dry_run=True, at_once=True)
     assert api.get(f"/runs/{first['id']}")["state"] == "succeeded"
-    done = delete(api, f"/runs/{first['id']}")
+    done = delete(api, f"/runs/{first['id']}", at_once=True)
     assert done == {**foreseen, "dry_run": False}
     assert [one["key"] for one in done["removed"]] == [own]
     assert [(one["key"], one["why"]) for one in done["kept"]] == [(shared, f"an output of the run {second['id']}")]
@@ -207,7 +207,7 @@ def test_deleting_a_run_answers_what_went_and_what_stays(api: Any, worker: Any) 
     assert api.get(f"/artifacts/{own}", status=404) and api.get(f"/artifacts/{shared}")["run_id"] == first["id"]
     assert not list((api.parts.settings.store_path / "staging").glob(".*")), "what was renamed away is removed"
     delete(api, f"/runs/{first['id']}", status=404)
-    assert delete(api, f"/runs/{second['id']}")["num_bytes"] > 100
+    assert delete(api, f"/runs/{second['id']}", at_once=True)["num_bytes"] > 100
     assert api.get("/runs")["items"] == []
 
 

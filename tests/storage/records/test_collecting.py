@@ -275,8 +275,8 @@ def test_an_artifact_that_is_pinned_or_leased_stays_when_its_run_is_deleted_and_
     leases.succeed(db, claim.token, {"x": pinned, "y": leased, "z": going}, cached=False)
     pins.add(db, pinned, "ada", "for the paper")
     lease = read_leases.take(db, leased, "eve", 600)
-    foreseen = Remover(db, store, RunFiles(store.root)).run(claim.run_id, dry_run=True)
-    done = Remover(db, store, RunFiles(store.root)).run(claim.run_id)
+    foreseen = Remover(db, store, RunFiles(store.root)).run(claim.run_id, at_once=True, dry_run=True)
+    done = Remover(db, store, RunFiles(store.root)).run(claim.run_id, at_once=True)
     assert done == foreseen
     assert [one.key for one in done.removed] == [going]
     why = {one.key: one.why for one in done.kept}
@@ -496,10 +496,7 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
     def forget() -> None:
         while not done.is_set():
             for run in runs.list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
-                pins.add(db, next(iter(run.outputs.values())), "", "so that the collector, not the deletion, takes it")
                 Remover(db, store, RunFiles(store.root)).run(run.id)
-                for pin in pins.list_pins(db):
-                    pins.remove(db, pin.artifact_key, "")
 
     def guarded(what: Callable[[], object]) -> None:
         try:
@@ -524,8 +521,6 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
     assert faults == []
     for row in artifacts.list_artifacts(db).items:
         assert store.verify(row.key) == []
-    for pin in pins.list_pins(db):
-        pins.remove(db, pin.artifact_key, "")
     for run in runs.list_runs(db).items:
         Remover(db, store, RunFiles(store.root)).run(run.id)
     collector.collect()

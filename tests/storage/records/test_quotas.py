@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from storage import keys
 from storage.artifacts.zarr_store import ZarrStore
-from storage.errors import InvalidInput, NotFound, QuotaExceeded
+from storage.errors import InvalidInput, LeaseLost, NotFound, QuotaExceeded
 from storage.records import artifacts, claims, leases, part_index, pins, policies, quotas, runs, usage, uses, waits
 from storage.records.claims import Claim
 from storage.records.collecting import Collector
@@ -95,8 +95,44 @@ def test_what_comes_from_outside_is_refused_where_it_does_not_fit(db: Database, 
     policies.change(db, "", quota_bytes=size + 10)
     with db.read() as session:
         quotas.check_room(session, 10)
-        with pytest.raises(QuotaExceeded, match=f"11 more bytes do not fit: the store holds {size:,} of"):
+        with pytest.raises(QuotaExceeded, match=rf"11 more bytes do not fit: 10 of the {size + 10:,} .*{size:,} are"):
             quotas.check_room(session, 11)
+    policies.change(db, "", quota_bytes=1)
+    with db.read() as session:
+        quotas.check_room(session, 0)
+        with pytest.raises(QuotaExceeded, match="0 of the 1 bytes"):
+            quotas.check_room(session, 1)
+
+
+def test_room_that_one_attempt_keeps_is_not_another_s_until_it_ends(
+    db: Database, store: ZarrStore, claimed: Claimed
+) -> None:
+    one, other = claimed(), claimed()
+    size = artifacts.get(db, leave(db, store, "a")).num_bytes
+    policies.change(db, "", quota_bytes=size + 100)
+    leases.keep_room(db, one.token, {"p": 30, "q": 30})
+    with pytest.raises(QuotaExceeded, match=r"41 more bytes do not fit: 40 of .* 60 kept"):
+        leases.keep_room(db, other.token, {"r": 41})
+    leases.keep_room(db, other.token, {"r": 40})
+    leases.keep_room(db, one.token, {"p": 60})
+    leases.fail(db, one.token, "x", "x")
+    leases.keep_room(db, other.token, {"r": 100})
+    with pytest.raises(QuotaExceeded, match=r"101 more bytes do not fit: 100 of"):
+        leases.keep_room(db, other.token, {"r": 101})
+    with pytest.raises(LeaseLost):
+        leases.keep_room(db, one.token, {})
+
+
+def test_parts_that_are_published_take_no_more_room(db: Database, store: ZarrStore, claimed: Claimed) -> None:
+    size = artifacts.get(db, leave(db, store, "a")).num_bytes
+    part_index.update(db, store)
+    policies.change(db, "", quota_bytes=size + 5)
+    token = claimed().token
+    leases.keep_room(db, token, {keys.digest("a"): size, "new": 5})
+    with pytest.raises(QuotaExceeded, match="6 more bytes"):
+        leases.keep_room(db, token, {keys.digest("a"): size, "new": 6})
+    policies.change(db, "", quota_bytes=1)
+    leases.keep_room(db, token, {keys.digest("a"): size})
 
 
 def test_a_policy_keeps_what_is_not_given_and_refuses_nonsense(db: Database) -> None:

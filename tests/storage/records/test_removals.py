@@ -26,7 +26,6 @@ from storage.records import (
     hosts,
     leases,
     planning,
-    removals,
     retries,
     runs,
     withdrawals,
@@ -90,9 +89,9 @@ def test_what_only_a_run_used_goes_with_it_and_nothing_is_left(
         path.touch()
     size = artifacts.get(db, keys.digest(["a", "b"])).num_bytes
     before = rows(db)
-    foreseen = remover.run(run_id, dry_run=True)
+    foreseen = remover.run(run_id, at_once=True, dry_run=True)
     assert rows(db) == before and there(store, "a", "b") == [True, True]
-    done = remover.run(run_id)
+    done = remover.run(run_id, at_once=True)
     assert done == foreseen
     (gone,) = done.removed
     assert (gone.num_parts, gone.num_bytes, gone.shared_parts, done.kept) == (2, size, 0, ())
@@ -101,7 +100,7 @@ def test_what_only_a_run_used_goes_with_it_and_nothing_is_left(
     store.clear()
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
     with pytest.raises(NotFound):
-        remover.run(run_id)
+        remover.run(run_id, at_once=True)
 
 
 def test_an_artifact_that_another_run_reads_or_gives_stays_and_its_reader_is_named(
@@ -111,7 +110,7 @@ def test_an_artifact_that_another_run_reads_or_gives_stays_and_its_reader_is_nam
     key = keys.digest(["a"])
     twin = claimed()
     leases.succeed(db, twin.token, {"scenes": key}, cached=True)
-    kept = remover.run(first).kept
+    kept = remover.run(first, at_once=True).kept
     assert [(one.key, one.why) for one in kept] == [(key, f"an output of the run {twin.run_id}")]
     assert artifacts.get(db, key).run_id == first, "who computed it is still known"
     with db.write() as session:
@@ -122,9 +121,9 @@ def test_an_artifact_that_another_run_reads_or_gives_stays_and_its_reader_is_nam
                 cancel_requested=False, peak_rss_bytes=0, inputs=[RunInputRow(port="embeddings", artifact_key=key)],
             )
         )  # fmt: skip
-    assert [one.why for one in remover.run(twin.run_id).kept] == ["an input of the run r9"]
+    assert [one.why for one in remover.run(twin.run_id, at_once=True).kept] == ["an input of the run r9"]
     assert there(store, "a") == [True]
-    assert remover.run("r9").removed == ()
+    assert remover.run("r9", at_once=True).removed == ()
     assert artifacts.exists(db, [key]) == {key}, "the run that is deleted last had only read it"
 
 
@@ -132,11 +131,11 @@ def test_parts_that_another_artifact_holds_stay(
     db: Database, store: ZarrStore, remover: Remover, gave: Callable[..., str]
 ) -> None:
     small, large = gave("a", "b"), gave("a", "b", "c")
-    (gone,) = remover.run(large).removed
+    (gone,) = remover.run(large, at_once=True).removed
     assert (gone.num_parts, gone.shared_parts) == (1, 2)
     assert there(store, "a", "b", "c") == [True, True, False]
     assert store.verify(keys.digest(["a", "b"])) == []
-    assert remover.run(small).removed[0].num_parts == 2
+    assert remover.run(small, at_once=True).removed[0].num_parts == 2
     assert there(store, "a", "b") == [False, False]
 
 
@@ -145,7 +144,7 @@ def test_a_manifest_that_cannot_be_read_keeps_what_it_may_hold(
 ) -> None:
     small, _ = gave("a"), gave("a", "b")
     store.artifact_path(keys.digest(["a", "b"])).write_text("{")
-    assert remover.run(small).removed[0].num_parts == 0
+    assert remover.run(small, at_once=True).removed[0].num_parts == 0
     assert there(store, "a") == [True]
 
 
@@ -160,26 +159,26 @@ def test_what_has_not_ended_or_is_waited_for_is_not_deleted(
     made = experiments.create(db, "x", None, None, {}, planned)
     ingest, extract = runs.of_experiment(db, made.id)
     with pytest.raises(IllegalMove, match="cancel it first"):
-        remover.run(ingest.id)
+        remover.run(ingest.id, at_once=True)
     make_ready(db, ingest.id)
     claim = claims.claim(db, host, 60.0)
     assert claim is not None
     leases.fail(db, claim.token, "c", "m")
     with pytest.raises(IllegalMove, match=f"{extract.id} has not begun and reads 'scenes'"):
-        remover.run(ingest.id)
+        remover.run(ingest.id, at_once=True)
     with pytest.raises(IllegalMove, match="cancel it first"):
-        remover.experiment(made.id)
+        remover.experiment(made.id, at_once=True)
     planning.advance(db, plan)
     assert runs.get(db, extract.id).reason_code == "input_failed"
-    remover.run(ingest.id)
+    remover.run(ingest.id, at_once=True)
     with pytest.raises(IllegalMove, match="no input 'scenes' any more"):
         retries.retry(db, extract.id)
     assert runs.get(db, extract.id).inputs["scenes"]["run_id"] is None
-    remover.experiment(made.id)
+    remover.experiment(made.id, at_once=True)
     with pytest.raises(NotFound):
         experiments.get(db, made.id)
     with pytest.raises(NotFound):
-        remover.experiment(made.id)
+        remover.experiment(made.id, at_once=True)
     assert rows(db) == {}
 
 
@@ -201,7 +200,7 @@ def test_an_experiment_goes_whole_but_for_what_runs_outside_use(
         leases.succeed(db, claim.token, {"text_embeddings": key}, cached=False)
     outside = claimed()
     leases.succeed(db, outside.token, {"scenes": keys.digest(["b"])}, cached=True)
-    done = remover.experiment(made.id)
+    done = remover.experiment(made.id, at_once=True)
     assert sorted(one.key for one in done.removed) == sorted(keys.digest([scene]) for scene in "ac")
     assert [one.key for one in done.kept] == [keys.digest(["b"])]
     assert there(store, "a", "b", "c") == [False, True, False]
@@ -217,7 +216,7 @@ def test_events_get_no_id_twice_when_the_last_ones_are_deleted(
 ) -> None:
     run_id = gave("a")
     last = events.last(db)
-    remover.run(run_id)
+    remover.run(run_id, at_once=True)
     made = runs.create(db, [PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))])[0]
     assert min(event.id for event in events.after(db, made.id)) > last
 
@@ -229,7 +228,7 @@ class Died(Exception):
     """The process is gone."""
 
 
-STEPS = ("_hide", "withdraw", "_forget_runs", "rmtree", "_forget_experiment")
+STEPS = ("withdraw", "_forget_runs", "rmtree", "_forget_experiment")
 
 
 @pytest.fixture(params=STEPS)
@@ -242,8 +241,6 @@ def dies_at(request: pytest.FixtureRequest, store: ZarrStore) -> Iterator[pytest
             raise Died(step)
 
         match step:
-            case "_hide":
-                patch.setattr(removals, "_hide", die)
             case "withdraw":
                 whole = ZarrStore.withdraw
 
@@ -272,12 +269,12 @@ def test_a_deletion_whose_process_died_is_ended_by_another(
     publish(db, store, claim, "a", "b")
     leases.succeed(db, claim.token, {"text_embeddings": keys.digest(["a", "b"])}, cached=False)
     with pytest.raises(Died):
-        remover.experiment(made.id)
+        remover.experiment(made.id, at_once=True)
     with db.read() as session:
         assert session.scalars(select(RemovalRow)).first() is not None
     dies_at.undo()
     if by == "deleting again":
-        remover.experiment(made.id)
+        remover.experiment(made.id, at_once=True)
     else:
         assert remover.finish_all() > 0
     assert rows(db) == {}
@@ -313,7 +310,7 @@ def test_a_worker_that_counts_on_a_part_that_goes_records_nothing(
     assert entry is not None
     manifest = ArtifactManifest("ab" * 16, "embeddings", "extract", "embeddings", {}, {}, (entry,))
     digest = store.publish(manifest, token=claim.token)
-    remover.run(run_id)
+    remover.run(run_id, at_once=True)
     row = ArtifactRow("ab" * 16, "embeddings", "extract", "embeddings", claim.run_id, digest, 1, 1, 7)
     with pytest.raises(PartGone):
         leases.record_artifact(db, claim.token, row, lambda: store.is_whole(manifest))
@@ -333,7 +330,7 @@ def test_what_is_computed_anew_while_it_is_deleted_stays(
         return before(*given)
 
     monkeypatch.setattr(withdrawals, "withdraw_all", beside)
-    remover.run(run_id)
+    remover.run(run_id, at_once=True)
     leases.succeed(db, claim.token, {"scenes": keys.digest(["a"])}, cached=False)
     assert store.verify(keys.digest(["a"])) == []
     assert artifacts.get(db, keys.digest(["a"])).run_id == claim.run_id
@@ -386,7 +383,7 @@ def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(
         while not done.is_set():
             for run in runs.list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
                 try:
-                    remover.run(run.id)
+                    remover.run(run.id, at_once=True)
                 except Exception as error:  # noqa: BLE001
                     faults.append(error)
 
@@ -404,6 +401,6 @@ def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(
     for run in left:
         assert store.verify(run.outputs["scenes"]) == []
     for run in left:
-        remover.run(run.id)
+        remover.run(run.id, at_once=True)
     assert rows(db) == {} and there(store, *scenes) == [False] * 4
     assert hosts.list_hosts(db)

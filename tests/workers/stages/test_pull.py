@@ -21,6 +21,7 @@ from storage.errors import (
     FormatTooNew,
     InvalidInput,
     NotFound,
+    QuotaExceeded,
     RunCancelled,
     SourceRefused,
     SourceUnreachable,
@@ -341,6 +342,55 @@ def test_a_full_disk_is_named_and_half_of_nothing_is_published(
     assert list(here.artifacts()) == []
     run()
     assert here.verify(KEY) == []
+
+
+def parts_asked(source: LabSource) -> list[str]:
+    return [path for path, _ in source.asked if "/parts/" in path]
+
+
+def test_a_quota_without_room_is_heard_of_before_anything_is_fetched(
+    run: Run, there: ZarrStore, here: ZarrStore, source: LabSource
+) -> None:
+    sizes = {path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file() and f.name != "manifest.json")
+             for path in (there.root / "parts").glob("*/*")}  # fmt: skip
+    with pytest.raises(QuotaExceeded):
+        run(recorder=trial.Recorder(quota_bytes=sum(sizes.values()) - 1))
+    assert parts_asked(source) == [] and list(here.artifacts()) == []
+    run(recorder=trial.Recorder(quota_bytes=max(sizes.values())), scenes=["room_a"])
+    recorder = trial.Recorder(quota_bytes=sum(sizes.values()))
+    run(recorder=recorder)
+    assert recorder.room == sizes, "what an earlier try has brought takes room too, until it is published"
+
+
+class SmallDisk(ZarrStore):
+    """A store on a disk with so much free."""
+
+    free = 0
+
+    def free_bytes(self) -> int:
+        return self.free
+
+
+def test_a_disk_without_room_is_heard_of_before_anything_is_fetched(
+    run: Run, there: ZarrStore, source: LabSource, machine: Machine, tmp_path: Path
+) -> None:
+    assert 0 < there.free_bytes() < 2**60
+    size = sum(part.num_bytes for part in there.manifest(KEY).parts)  # type: ignore[union-attr]
+    small = SmallDisk(tmp_path / "here")
+    small.free = size - 1
+    spec = stages.parse({"stage": "pull", "source": source.url, "artifact": KEY, "connections": 1})
+    with pytest.raises(StoreUnwritable, match=rf"{size:,} bytes are to be fetched.*has {size - 1:,} free"):
+        trial.run_stage(spec, small, machine=machine)
+    assert parts_asked(source) == []
+    small.free = size
+    source.fail = {"point_index/c/0": 100}
+    with pytest.raises(SourceUnreachable):
+        trial.run_stage(spec, small, machine=machine)
+    lying = sum(path.stat().st_size for path in (machine.scratch / "parts").rglob("*") if path.is_file())
+    assert lying > 1
+    small.free, source.fail = size - lying, {}
+    trial.run_stage(spec, small, machine=machine)
+    assert small.verify(KEY) == []
 
 
 def test_a_store_in_memory_takes_no_copies(source: LabSource, machine: Machine) -> None:
