@@ -14,7 +14,7 @@ from service.cli.scripting import Json, show_json
 app = typer.Typer(no_args_is_help=True, help="Worker hosts: who runs runs.")
 
 HostId = Annotated[str, typer.Argument(help="A host's id.")]
-HEADERS = ("id", "machine", "state", "slots", "GPUs", "memory", "in use", "last heard of")
+HEADERS = ("id", "machine", "state", "slots", "GPUs", "stages", "memory", "in use", "last heard of")
 
 
 @app.command("list")
@@ -65,5 +65,6 @@ def _row(host: schemas.Host) -> tuple[str, ...]:
     state = host.mode if host.alive else "ended" if host.retired_at else "silent"
     memory = "" if host.memory_gb is None else f"{host.memory_gb:g} GB"
     gpus = ", ".join(map(str, host.gpus)) or "none"
+    takes = ", ".join(host.stages) or "all"
     seen = moment(host.heartbeat_at)
-    return host.id, host.name, state, str(host.slots), gpus, memory, size(host.rss_bytes), seen
+    return host.id, host.name, state, str(host.slots), gpus, takes, memory, size(host.rss_bytes), seen

@@ -43,6 +43,8 @@ class Host:
     """Most that they ever held at once."""
     memory_gb: float | None
     """GB of memory that its runs may ask for together; None where it did not say."""
+    stages: tuple[str, ...]
+    """Stages of which it takes runs; empty where it takes all."""
     mode: Mode
     alive: bool
     """It has beaten lately and is not retired."""
@@ -51,6 +53,10 @@ class Host:
     def whole(self) -> Needs:
         """The most that one run may ask of it."""
         return _whole(self.gpus, self.memory_gb)
+
+    def takes(self, stage: str) -> bool:
+        """Whether it takes runs of a stage."""
+        return not self.stages or stage in self.stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,16 @@ class Room:
         return _whole(self.gpus, self.memory_gb)
 
 
-def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int], memory_gb: float | None = None) -> str:
-    """Writes a host's row and returns its id; `memory_gb` as in `Host`."""
+def register(
+    db: Database,
+    name: str,
+    pid: int,
+    slots: int,
+    gpus: Sequence[int],
+    memory_gb: float | None = None,
+    stages: Collection[str] = (),
+) -> str:
+    """Writes a host's row and returns its id; `memory_gb` and `stages` as in `Host`."""
     with db.write() as session:
         moment = now(session)
         host_id = keys.new_id("h")
@@ -89,6 +103,7 @@ def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int],
                 rss_bytes=0,
                 peak_rss_bytes=0,
                 memory_gb=memory_gb,
+                stages=sorted(stages),
             )
         )
         return host_id
@@ -188,6 +203,15 @@ def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
     )
 
 
+def stages(session: Session, host_id: str) -> tuple[str, ...]:
+    """Stages of which a host takes runs; empty where it takes all.
+
+    Raises:
+        NotFound: there is no such host.
+    """
+    return tuple(_row(session.get(HostRow, host_id), host_id).stages)
+
+
 def whole(session: Session, host_id: str) -> Needs:
     """The most that one run may ever ask of a host.
 
@@ -231,6 +255,7 @@ def _read(row: HostRow, since: datetime) -> Host:
         rss_bytes=row.rss_bytes,
         peak_rss_bytes=row.peak_rss_bytes,
         memory_gb=row.memory_gb,
+        stages=tuple(row.stages),
         mode=row.mode,  # type: ignore[arg-type]
         alive=row.retired_at is None and row.heartbeat_at >= since,
     )

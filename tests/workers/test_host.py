@@ -331,6 +331,17 @@ def test_the_stages_that_a_host_takes_can_be_named() -> None:
             find_stages(wrong)
 
 
+def test_a_host_says_which_stages_it_takes_and_takes_no_others(db: Database, host: Host) -> None:
+    make_all_ready(db, 1, gpu=True)
+    make_all_ready(db, 1, gpu=False)
+    host.only = frozenset({"extract", "verify"})
+    with serving(host) as launcher:
+        wait_until(lambda: launcher.started)
+        time.sleep(5 * host.config.tick_s)
+        assert [one.claim.stage for one in launcher.started] == ["extract"], "it has room for another"
+        assert hosts.list_hosts(db)[0].stages == ("extract", "verify")
+
+
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:
     assert find_gpus("0,1") == (0, 1)
     assert find_gpus(" 3 , 1,3") == (1, 3)

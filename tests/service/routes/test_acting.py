@@ -271,6 +271,17 @@ def test_a_ready_run_says_why_nobody_takes_it(api: Any) -> None:
     wait_until(lambda: "none of the 1 that live has that (lab: 2 GPUs)" in said(), within_s=60)
 
 
+def test_a_ready_run_says_that_no_host_takes_its_stage(api: Any) -> None:
+    made = api.post("/runs", TEXT)
+    hosts.register(api.parts.db, "lab", 7, 2, [], stages=["verify", "extract"])
+    assert api.get("/hosts")["items"][0]["stages"] == ["extract", "verify"]
+
+    def said() -> str:
+        return str(api.get(f"/runs/{made['id']}")["waiting_for"])
+
+    wait_until(lambda: said().startswith("a worker host that takes embed_labels"), within_s=60)
+
+
 @pytest.mark.parametrize("what", ["runs", "experiments"])
 def test_a_retry_anew_goes_on_from_no_earlier_checkpoint(api: Any, worker: Any, what: str, tmp_path: Path) -> None:
     made = api.post("/experiments", {"name": "x", "runs": [TEXT]})

@@ -1,0 +1,23 @@
+"""Worker hosts say of which stages they take runs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Adds it; hosts that are there are of older code, which stops at this revision, and count as taking all."""
+    with op.batch_alter_table("hosts") as table:
+        table.add_column(sa.Column("stages", sa.JSON(), nullable=False, server_default="[]"))
+
+
+def downgrade() -> None:
+    """Takes it away."""
+    with op.batch_alter_table("hosts") as table:
+        table.drop_column("stages")
