@@ -15,6 +15,7 @@
     │   ├── IllegalMove                  a run cannot go from this state to that one
     │   ├── NameTaken                    something else has this name already
     │   ├── KeyReused                    an Idempotency-Key that was used for another request
+    │   ├── KeySpent                     an Idempotency-Key whose request made something that was deleted since
     │   └── QuotaExceeded                the store's quota has no room for what is brought in
     ├── AccessDenied                     the caller may not do this
     │   ├── TokenRefused                 no token, or one that is unknown, expired or revoked
@@ -157,6 +158,12 @@ class KeyReused(Conflict):
     """An Idempotency-Key was used before, for another request."""
 
     code = "key_reused"
+
+
+class KeySpent(Conflict):
+    """An Idempotency-Key was used before, and what was made then has been deleted."""
+
+    code = "key_spent"
 
 
 class QuotaExceeded(Conflict):

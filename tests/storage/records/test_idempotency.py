@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from storage.errors import KeyReused, SpecInvalid
+from storage.artifacts.zarr_store import ZarrStore
+from storage.errors import KeyReused, KeySpent, SpecInvalid
 from storage.records import experiments, idempotency, runs
 from storage.records.database import Database
 from storage.records.database import now as db_now
 from storage.records.idempotency import KEPT, Once
+from storage.records.removals import Remover
 from storage.records.submissions import Submission
 from storage.records.tables import IdempotencyRow
 from storage.specs import stages
@@ -44,6 +47,30 @@ def test_a_key_is_of_one_owner_and_one_request(db: Database) -> None:
     assert is_new and other.id != first.id
     for _ in range(2):
         assert runs.create_one(db, LABELS, Submission("ada"))[1], "a request without a key is always new"
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_a_key_whose_run_was_deleted_says_so_and_makes_nothing(db: Database, tmp_path: Path, what: str) -> None:
+    def submit(key: str, request: Any = "x") -> str:
+        if what == "run":
+            return runs.create_one(db, LABELS, asked(key, request))[0].id
+        return experiments.create(db, "x", None, None, {}, [LABELS], asked(key, request)).id
+
+    made = submit("k")
+    other = submit("other")
+    for run_id in [made] if what == "run" else [run.id for run in runs.of_experiment(db, made)]:
+        runs.request_cancel(db, run_id)
+    remover = Remover(db, ZarrStore(tmp_path), tmp_path)
+    (remover.run if what == "run" else remover.experiment)(made)
+    for _ in range(2):
+        with pytest.raises(KeySpent, match=f"'k'.* for this request .*made {made}, which has been deleted"):
+            submit("k")
+        with pytest.raises(KeySpent):
+            Once("ada", "k", "x").made(db)
+    with pytest.raises(KeyReused):
+        submit("k", "y")
+    assert submit("other") == other, "what is still there is found"
+    assert submit("new") not in (made, other)
 
 
 def test_a_request_that_failed_takes_no_key(db: Database) -> None:
