@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from service import documentation, old_keys, problems
-from service.access import OPEN, admit
+from service.access import OPEN, admit, count
 from service.dependencies import THREADS, Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -88,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.parts = parts
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures, count=count)
     problems.install(app)
     app.add_route(documentation.PATH, _documentation, include_in_schema=False)
     app.include_router(health.probes)
