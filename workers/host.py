@@ -261,7 +261,7 @@ def check_host(config: Settings) -> int:
     here = socket.gethostname()
     db = Database.open(config.resolved_database_url)
     try:
-        mine = [host for host in hosts.list_hosts(db) if host.name == here]
+        mine = hosts.of_machine(db, here)
     finally:
         db.close()
     beating = [host for host in mine if host.alive]

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import plain_table, shell
+from service.cli.console import first, plain_table, shell
+from service.cli.datasets import Limit
 from service.cli.run_table import moment, size
 from service.cli.scripting import Json, show_json
 
@@ -21,10 +22,11 @@ HEADERS = ("id", "machine", "state", "slots", "GPUs", "stages", "memory", "in us
 def list_hosts(
     ctx: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Those too that have ended.")] = False,
+    limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
     """Lists the worker hosts that live."""
-    found = [host for host in shell(ctx).client.hosts() if host.alive or everything]
+    found = first(shell(ctx).client.hosts(alive=None if everything else True), limit)
     if as_json:
         show_json(found)
         return

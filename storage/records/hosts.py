@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, not_, or_, select
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
 from storage.records.needs import Needs
+from storage.records.pages import Page, clamp, page_of
 from storage.records.tables import AttemptRow, HostRow, RunRow
 
 Mode = Literal["active", "paused", "draining"]
@@ -160,11 +161,34 @@ def mode_of(db: Database, host_id: str) -> Mode:
         return mode
 
 
-def list_hosts(db: Database, *, alive_s: float = ALIVE_S) -> list[Host]:
-    """Every host, newest first."""
+def list_hosts(db: Database, cursor: str | None = None, limit: int = 100, *, alive: bool | None = None) -> Page[Host]:
+    """A page of hosts, newest first.
+
+    Args:
+        db: the database.
+        cursor: `Page.next` of the page before.
+        limit: rows a page, 1 to 500.
+        alive: only those that live, or only those that do not; None for both.
+    """
+    limit = clamp(limit)
+    query = select(HostRow).order_by(HostRow.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(HostRow.id < cursor)
     with db.read() as session:
-        since = now(session) - timedelta(seconds=alive_s)
-        return [_read(row, since) for row in session.scalars(select(HostRow).order_by(HostRow.id.desc()))]
+        since = now(session) - timedelta(seconds=ALIVE_S)
+        if alive is not None:
+            query = query.where(_lives(since) if alive else not_(_lives(since)))
+        return page_of(session.scalars(query).all(), limit, lambda row: row.id, lambda row: _read(row, since))
+
+
+def living(db: Database) -> list[Host]:
+    """Every host that lives, newest first."""
+    return _all(db, _lives)
+
+
+def of_machine(db: Database, name: str) -> list[Host]:
+    """Every host that a machine ever had, newest first."""
+    return _all(db, lambda _: HostRow.name == name)
 
 
 def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
@@ -232,6 +256,19 @@ def _takes_room(mine: frozenset[int], gpus: Sequence[int], theirs: frozenset[int
     if gpus:
         return not mine.isdisjoint(gpus)
     return bool(mine & theirs) or not (mine or theirs)
+
+
+def _all(db: Database, which: Callable[[datetime], ColumnElement[bool]]) -> list[Host]:
+    """Every host for which a condition holds, given the moment since which those that live have beaten."""
+    with db.read() as session:
+        since = now(session) - timedelta(seconds=ALIVE_S)
+        query = select(HostRow).where(which(since)).order_by(HostRow.id.desc())
+        return [_read(row, since) for row in session.scalars(query)]
+
+
+def _lives(since: datetime) -> ColumnElement[bool]:
+    """SQL's condition for hosts that live: the same as `Host.alive`."""
+    return and_(HostRow.retired_at.is_(None), HostRow.heartbeat_at >= since)
 
 
 def _row(row: HostRow | None, host_id: str) -> HostRow:

@@ -36,7 +36,7 @@ def reason(db: Database, run: Run) -> str | None:
         full = quotas.room(session)
     if full.fill == "full":
         return f"room in the store: {full.warning}"
-    return _machine(run, [host for host in hosts.list_hosts(db) if host.alive])
+    return _machine(run, hosts.living(db))
 
 
 def _missing_input(session: Session, run: Run) -> str | None:

@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -121,15 +122,25 @@ def test_a_retry_may_begin_anew(anew: tuple[str, ...], params: dict[str, str]) -
 
 def test_hosts_are_listed_and_told_what_to_do() -> None:
     gone = {**examples.HOST, "id": "h2", "alive": False, "retired_at": "2026-01-31T12:00:00Z"}
-    answers: dict[tuple[str, str], Any] = {("GET", "/api/v1/hosts"): {"items": [examples.HOST, gone], "next": None}}
+
+    def listed(request: httpx.Request) -> Any:
+        everyone = [examples.HOST, gone] if "alive" not in request.url.params else [examples.HOST]
+        return {"items": everyone, "next": "more" if "cursor" not in request.url.params else None}
+
+    answers: dict[tuple[str, str], Any] = {("GET", "/api/v1/hosts"): listed}
     answers |= {
         ("POST", f"/api/v1/hosts/h1/{verb}"): {**examples.HOST, "id": "h1"} for verb in ("pause", "resume", "drain")
     }
     api = FakeApi(answers)
     _, out, _ = vlglab(api, "hosts", "list")
     assert "laptop" in out and "16.4 GB" in out and "active" in out and "h2" not in out
-    _, out, _ = vlglab(api, "hosts", "list", "--all")
+    assert [dict(asked.url.params) for asked in api.requests] == [
+        {"alive": "true"},
+        {"alive": "true", "cursor": "more"},
+    ]
+    _, out, _ = vlglab(api, "hosts", "list", "--all", "--limit", "2")
     assert "ended" in out
+    assert len(api.requests) == 3, "two are on the first page"
     for verb, said in (("pause", "vlglab hosts resume h1"), ("resume", "claims runs again"), ("drain", "ends once")):
         result, out, _ = vlglab(api, "hosts", verb, "h1")
         assert result.exit_code == 0 and said in out

@@ -407,4 +407,4 @@ def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(
     for run in left:
         remover.run(run.id)
     assert rows(db) == {} and there(store, *scenes) == [False] * 4
-    assert hosts.list_hosts(db)
+    assert hosts.list_hosts(db).items
