@@ -73,7 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
     try:
         check_access(settings, db)
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
-        parts = Parts(settings, db, choose.open_store(settings), rate, feed, Measures(db), KnownTokens(db))
+        measures = Measures(db, settings.store_path)
+        parts = Parts(settings, db, choose.open_store(settings), rate, feed, measures, KnownTokens(db))
     except BaseException:
         db.close()
         raise
