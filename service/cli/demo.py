@@ -17,10 +17,9 @@ from rich.console import Console
 
 from service import schemas
 from service.cli import run_table, scores
-from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
 from service.cli.scripting import Exit, show_json
-from service.cli.watching import follow
+from service.cli.watching import follow, runs_of
 from service.client import Client
 from storage.errors import DatasetInvalid, InvalidInput
 

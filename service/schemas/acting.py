@@ -54,7 +54,7 @@ class DryRun(BaseModel):
 
 
 class RerunRequest(BaseModel):
-    """A new run like an old one. What is not given is as it was."""
+    """A new run like an old one. What is not given is as it was; null unsets what was wanted (a name stays)."""
 
     model_config = takes(examples.RERUN_REQUEST)
 

@@ -19,6 +19,7 @@ from storage.records.submissions import Submission
 from storage.records.tables import IdempotencyRow
 from storage.specs import stages
 from storage.specs.plans import ArtifactRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 
 LABELS = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
 
@@ -33,7 +34,7 @@ def test_a_request_that_is_sent_again_finds_what_the_first_made(db: Database) ->
     assert runs.create_one(db, LABELS, asked("k1", {"b": 2, "a": 1})) == (first, False)
     runs.request_cancel(db, first.id)
     assert runs.create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))[0].state == "cancelled", "as it stands now"
-    assert len(runs.list_runs(db).items) == 1
+    assert len(list_runs(db).items) == 1
     experiment = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
     again = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
     assert (again.id, again.is_new, experiment.is_new, again.states) == (experiment.id, False, True, {"queued": 1})
@@ -98,7 +99,7 @@ def test_of_many_at_once_one_makes_it(db: Database) -> None:
         thread.join()
     assert len({run.id for run, _ in got}) == 1
     assert sorted(is_new for _, is_new in got) == [False] * 5 + [True]
-    assert len(runs.list_runs(db).items) == 1
+    assert len(list_runs(db).items) == 1
 
 
 def test_old_keys_are_forgotten_in_pieces_and_young_ones_stay(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,4 +117,4 @@ def test_old_keys_are_forgotten_in_pieces_and_young_ones_stay(db: Database, monk
     assert idempotency.forget_old(db) == 0
     assert not runs.create_one(db, LABELS, asked("young"))[1]
     assert runs.create_one(db, LABELS, asked("old1", "another"))[1], "a key that was forgotten is as good as new"
-    assert len(runs.list_runs(db).items) == 7, "what was made stays"
+    assert len(list_runs(db).items) == 7, "what was made stays"

@@ -21,11 +21,12 @@ from sqlalchemy import event, insert
 
 from benchmarks.populate import analyse, experiment_id, experiment_row, made_at, populate, run_id
 from migrations.upgrade import upgrade
-from storage.records import experiments, runs, walks
+from storage.records import experiments, walks
 from storage.records.database import Database
 from storage.records.experiments import ExperimentFilter
 from storage.records.run_filters import MetricBound, RunFilter, RunSort
 from storage.records.tables import ExperimentRow
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.postgres import new_database
 
 NUM_RUNS, LIMIT = 6000, 20
@@ -158,7 +159,7 @@ def check_on_sqlite(path: str, asked: list[tuple[str, Any]]) -> None:
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_page_of_runs_reads_few_rows(lab: Database, name: str, at: str) -> None:
     with statements(lab) as asked:
-        page = runs.list_runs(lab, FILTERS[name], CURSORS[at], LIMIT)
+        page = list_runs(lab, FILTERS[name], CURSORS[at], LIMIT)
     assert len(page.items) <= LIMIT
     check(lab, asked)
 
@@ -167,10 +168,10 @@ def test_a_page_of_runs_reads_few_rows(lab: Database, name: str, at: str) -> Non
 @pytest.mark.parametrize("name", ["none", "an owner who left", "a text that none has"])
 def test_another_sort_reads_few_rows_too(lab: Database, name: str, sort: str) -> None:
     order = RunSort.parse(sort)
-    first = runs.list_runs(lab, RunFilter(), limit=LIMIT, sort=order)
+    first = list_runs(lab, RunFilter(), limit=LIMIT, sort=order)
     for cursor in (None, first.next):
         with statements(lab) as asked:
-            runs.list_runs(lab, FILTERS[name], cursor, LIMIT, sort=order)
+            list_runs(lab, FILTERS[name], cursor, LIMIT, sort=order)
         check(lab, asked)
 
 
