@@ -56,7 +56,8 @@ CONNECTION: Mapping[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 """libpq's options of every connection to PostgreSQL, unless the URL gives them. A database whose machine vanishes
-sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes."""
+sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes. One
+whose processes hang while its machine answers is found by `postgres_waiting`."""
 
 EXPECTED = "sqlite:///PATH or postgresql://USER@HOST/NAME"
 """URLs of databases."""
@@ -232,7 +233,9 @@ def _postgres_engine(url: URL) -> Engine:
     options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
     arguments = {name: value for name, value in {**CONNECTION, "options": options}.items() if name not in url.query}
     try:
-        return create_engine(
+        from storage.records.postgres_waiting import WatchedConnection
+
+        engine = create_engine(
             url,
             pool_pre_ping=True,
             pool_size=10,
@@ -244,6 +247,12 @@ def _postgres_engine(url: URL) -> Engine:
         raise ExtraMissing(
             f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
         ) from error
+
+    def connect(_dialect: Any, _record: Any, positional: list[Any], named: dict[str, Any]) -> Any:
+        return WatchedConnection.opened(*positional, **named)
+
+    event.listen(engine, "do_connect", connect)
+    return engine
 
 
 def _from_json(text: str | bytes) -> Any:
