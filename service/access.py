@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from service.dependencies import Parts, parts
 from service.guard import READING, noted
@@ -68,6 +69,25 @@ class Caller:
             raise NotPermitted(f"{what} {whose}; only its owner and admins may do this, and you are {self.name}")
 
 
+def count(request: Request) -> None:
+    """Counts a request, before its body is read and its token is looked up: for `Guard`.
+
+    One with a token that was good before counts as that token's; any other as of the address that it comes from, with
+    those that show an unknown token apart from those that show none.
+
+    Raises:
+        TooManyRequests: the caller sends too many.
+    """
+    if request.scope["path"] in OPEN:
+        return
+    found = parts(request)
+    scheme, secret = get_authorization_scheme_param(request.headers.get("authorization"))
+    caller = _asked_from(request)
+    if scheme.lower() == "bearer":
+        caller = found.tokens.id_of(secret) or f"{caller} with an unknown token"
+    found.rate.take(caller)
+
+
 async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Caller:
     """Lets a request in or refuses it: for every route of the app.
 
@@ -76,29 +96,21 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
         NotPermitted: the token is a reader's and the request changes something.
         ForeignPage: no token is asked for, and a web page of another site made a browser send this.
         BehindProxy: no token is asked for, and this does not come straight from this machine.
-        TooManyRequests: the caller sends too many.
     """
     found = parts(request)
-    asked_from = request.client.host if request.client else ""
     if request.scope["path"] in OPEN:
         if not found.settings.tokens_required:
             _only_this_machine(request, found)
         return Caller("", "reader")
     if shown is None:
-        found.rate.take(asked_from)
         if found.settings.tokens_required:
             raise TokenRefused(
                 "got no token, expected `Authorization: Bearer TOKEN`; the client takes VLGLAB_API_TOKEN"
             )
         _only_this_machine(request, found)
-        caller = Caller("", "admin", asked_from)
+        caller = Caller("", "admin", _asked_from(request))
     else:
-        try:
-            token = await found.tokens.find(shown.credentials)
-        except TokenRefused:
-            found.rate.take(asked_from)
-            raise
-        found.rate.take(token.id)
+        token = await found.tokens.find(shown.credentials)
         caller = Caller(token.owner, token.role, token.id)
         noted(request.scope, token.owner, token.id)
     only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
@@ -147,6 +159,11 @@ async def only_admins(caller: TheCaller) -> None:
     caller.needs("admin")
 
 
+def _asked_from(request: Request) -> str:
+    """The address that a request comes from; empty where none is known."""
+    return request.client.host if request.client else ""
+
+
 def _only_this_machine(request: Request, found: Parts) -> None:
     """Refuses what others send or make a browser on this machine send, for no token is asked for.
 
@@ -183,7 +200,7 @@ def _sign_of_others(request: Request) -> str | None:
         return f"the header {header!r}, which proxies add"
     if request.scope.get("http_version") == "1.0":
         return "HTTP/1.0, which proxies speak"
-    sender = request.client.host if request.client else ""
+    sender = _asked_from(request)
     return None if is_loopback(sender) else f"a request from {sender or 'an unknown address'}"
 
 

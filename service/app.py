@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from service import documentation, old_keys, problems
-from service.access import OPEN, admit
+from service.access import OPEN, admit, count
 from service.dependencies import THREADS, Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -74,7 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
         check_access(settings, db)
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
         store, run_files = choose.open_store(settings), choose.open_run_files(settings)
-        parts = Parts(settings, db, store, run_files, rate, feed, Measures(db), KnownTokens(db))
+        measures = Measures(db, settings.store_path)
+        parts = Parts(settings, db, store, run_files, rate, feed, measures, KnownTokens(db))
     except BaseException:
         db.close()
         raise
@@ -89,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.parts = parts
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures, count=count)
     problems.install(app)
     app.add_route(documentation.PATH, _documentation, include_in_schema=False)
     app.include_router(health.probes)

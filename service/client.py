@@ -58,9 +58,9 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
         """Version, commit and API of the service."""
         return self._get("/version", schemas.Version)
 
-    def hosts(self) -> Sequence[schemas.Host]:
-        """Worker hosts, with what their processes take together."""
-        return self._get("/hosts", schemas.HostPage).items
+    def hosts(self, *, alive: bool | None = None) -> Iterator[schemas.Host]:
+        """Worker hosts, newest first, with what their processes take together; only those that live, or do not."""
+        return self._pages("/hosts", schemas.HostPage, {"alive": None if alive is None else str(alive).lower()})
 
     def recipes(self) -> Sequence[schemas.Recipe]:
         """Recipes that experiments can be made from."""
@@ -84,9 +84,9 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
         """
         return self._post("/tokens", schemas.NewToken, body)
 
-    def tokens(self) -> Sequence[schemas.Token]:
+    def tokens(self) -> Iterator[schemas.Token]:
         """Every token, newest first, without secrets."""
-        return self._get("/tokens", schemas.TokenPage).items
+        return self._pages("/tokens", schemas.TokenPage)
 
     def revoke_token(self, token_id: str) -> schemas.Token:
         """Makes a token useless.
@@ -98,9 +98,9 @@ class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
 
     # -- webhooks
 
-    def webhooks(self) -> Sequence[schemas.Webhook]:
+    def webhooks(self) -> Iterator[schemas.Webhook]:
         """Every webhook, newest first, without secrets."""
-        return self._get("/webhooks", schemas.WebhookPage).items
+        return self._pages("/webhooks", schemas.WebhookPage)
 
     def add_webhook(self, body: schemas.WebhookRequest) -> schemas.NewWebhook:
         """Allows an address to be told of the ends of runs; its secret is in the answer and nowhere else.

@@ -107,7 +107,7 @@ class Connection:
         repeatable: bool = False,
         params: Mapping[str, str | None] | None = None,
     ) -> _Model:
-        document = None if body is None else body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        document = None if body is None else body.model_dump(mode="json", exclude_unset=True)
         headers = None if idempotency_key is None else {KEY_HEADER: idempotency_key}
         answer = self._send("POST", API + path, params=params, json=document, headers=headers, repeatable=repeatable)
         return parsed(answer, model)

@@ -94,7 +94,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]+$",
-        description="A name of this request: sent again, it finds what the first made and makes nothing.",
+        description="A name of this request: sent again, it finds what the first made and makes nothing. 409: another"
+        " request used it (`key_reused`), or what it made has been deleted (`key_spent`).",
         examples=["5f0c1d2e-sweep-3"],
     ),
 ]

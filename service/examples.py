@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0013"}
+READY: Example = {"status": "ok", "schema_revision": "0014"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",
@@ -355,6 +355,7 @@ HOST: Example = {
     "rss_bytes": 900000000,
     "peak_rss_bytes": 2100000000,
     "memory_gb": 16.4,
+    "stages": [],
     "mode": "active",
 }
 RECIPE: Example = {
@@ -388,13 +389,4 @@ DRY_RUN: Example = {
     "num_without_estimate": 0,
 }
 RERUN_REQUEST: Example = {"changes": {"training.optimiser.epochs": 8, "voxel_m": 0.04}, "tags": ["finer"]}
-REMOVAL: Example = {
-    "dry_run": False,
-    "experiment": None,
-    "runs": [_RUN],
-    "removed": [{"key": _NETWORK, "kind": "checkpoint", "num_parts": 1, "num_bytes": 43000000, "shared_parts": 0}],
-    "kept": [{"key": _KEY, "kind": "labels", "num_bytes": 90000, "why": "an input of the run r0199f2a4c0dd2b3c"}],
-    "due_at": "2026-02-07T12:00:00Z",
-    "num_bytes": 43000000,
-}
 LOG = "2026-01-31 12:00:00 INFO vlglab.run: epoch 3 of 4\n"

@@ -1,9 +1,10 @@
-"""What every request and answer passes: bodies are limited, headers set, answers counted. Plain ASGI."""
+"""What every request and answer passes: requests are counted, bodies limited, headers set. Plain ASGI."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 from fastapi import Request
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.answer_headers import headers_for, request_id
 from service.measures import Measures
-from service.problems import METHODS, BodyTooLarge, refused
+from service.problems import METHODS, BodyTooLarge, TooManyRequests, refused
 from storage import log_format
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -28,15 +29,17 @@ class Guard:
         app: the application.
         max_body_bytes: largest body of a request.
         measures: told of every answer.
+        count: counts a request before its body is read, or raises what refuses it.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, measures: Measures, count: Callable[[Request], None]) -> None:
         self._app = app
+        self._count = count
         self._most = max_body_bytes
         self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or answers it with 413."""
+        """Passes a request on, or answers it with 429 or 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,20 +60,10 @@ class Guard:
                     out.setdefault(name, value)
             await send(message)
 
-        body = await self._body(scope, receive)
-        if body is None:
-            problem = BodyTooLarge(
-                f"got a body of more than {self._most} bytes; submit in parts, or raise VLGLAB_MAX_BODY_BYTES"
-            )
-            await refused(Request(scope), problem)(scope, receive, careful)
-            return
-        waiting = [body]
-
-        async def again() -> Message:
-            return waiting.pop() if waiting else await receive()
-
         try:
-            await self._app(scope, again, careful)
+            await self._pass(scope, receive, careful)
+        except (TooManyRequests, BodyTooLarge) as error:
+            await refused(Request(scope), error)(scope, receive, careful)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
             method = scope["method"] if scope["method"] in METHODS else "(other)"  # a client may send any word
@@ -79,11 +72,26 @@ class Guard:
             if method not in READING:
                 _log(scope, method, status, took_s)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Message | None:
-        """The whole body as one message; None as soon as it is too large."""
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on with its whole body.
+
+        Raises:
+            TooManyRequests: its caller sends too many; its body is not read.
+            BodyTooLarge: it has more bytes than a body may.
+        """
+        self._count(Request(scope))
+        waiting = [await self._body(scope, receive)]
+
+        async def again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, again, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> Message:
+        """The whole body as one message; raises BodyTooLarge as soon as it is."""
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if not said.isdigit() or int(said) > self._most:
-            return None
+            raise self._too_large()
         content = bytearray()
         while True:
             message = await receive()
@@ -91,9 +99,14 @@ class Guard:
                 return message
             content += message.get("body", b"")
             if len(content) > self._most:
-                return None
+                raise self._too_large()
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": bytes(content), "more_body": False}
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"got a body of more than {self._most} bytes; submit in parts, or raise VLGLAB_MAX_BODY_BYTES"
+        )
 
 
 def noted(scope: Scope, owner: str, token_id: str) -> None:

@@ -8,6 +8,7 @@ Example = dict[str, Any]
 
 _KEY = "776dfdc38a522d133e196166e91de0d8"
 _AT = "2026-01-31T12:00:00Z"
+_NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 POLICY_REQUEST: Example = {"quota_bytes": 2000000000000, "unused_days": 180}
 POLICY: Example = {
@@ -71,4 +72,13 @@ COLLECTION: Example = {
     "num_staged": 1,
     "staged_bytes": 7200000,
     "removed_bytes": 7200000,
+}
+REMOVAL: Example = {
+    "dry_run": False,
+    "experiment": None,
+    "runs": ["r0199f2a4c0de5e1a"],
+    "removed": [{"key": _NETWORK, "kind": "checkpoint", "num_parts": 1, "num_bytes": 43000000, "shared_parts": 0}],
+    "kept": [{"key": _KEY, "kind": "labels", "num_bytes": 90000, "why": "an input of the run r0199f2a4c0dd2b3c"}],
+    "due_at": "2026-02-07T12:00:00Z",
+    "num_bytes": 43000000,
 }

@@ -46,6 +46,11 @@ class KnownTokens:
         before[of] = (moment, token)
         return token
 
+    def id_of(self, secret: str) -> str | None:
+        """Id of a token that was good once, which it may be no more; None for one that nobody has shown yet."""
+        known = self._known.get(access_tokens.digest(secret))
+        return None if known is None else known[1].id
+
     def forget(self) -> None:
         """Lets everything be looked up again: something was revoked."""
         self._known = {}

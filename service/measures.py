@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from storage.records import overview
+from storage.records import overview, usage
 from storage.records.database import Database
+from storage.records.quotas import Room
 from storage.records.states import STATES
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,10 +21,10 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class Measures:
     """A registry of this application's own: several in one process do not meet."""
 
-    def __init__(self, db: Database) -> None:
-        """Args: the database, asked at every scrape."""
+    def __init__(self, db: Database, store_root: Path) -> None:
+        """Args: the database and the folder of the store, both asked at every scrape."""
         self._registry = CollectorRegistry()
-        self._registry.register(_Lab(db))
+        self._registry.register(_Lab(db, store_root))
         self._seconds = Histogram(
             "vlglab_http_request_seconds", "Seconds to the end of an answer, by route.", ("method", "route"),
             registry=self._registry, buckets=BUCKETS_S,
@@ -44,11 +47,12 @@ class Measures:
 class _Lab(Collector):
     """The lab as the tables have it at the moment of the scrape."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, store_root: Path) -> None:
         self._db = db
+        self._store_root = store_root
 
     def collect(self) -> Iterator[Metric]:
-        """Runs by state, what waits and for how long, hosts with their slots and memory, and what is published."""
+        """Runs by state, what waits and for how long, hosts with their slots and memory, what is published, room."""
         seen = overview.of(self._db)
         runs = GaugeMetricFamily("vlglab_runs", "Runs by state.", labels=["state"])
         for state in STATES:
@@ -62,8 +66,22 @@ class _Lab(Collector):
         yield GaugeMetricFamily("vlglab_workers_rss_bytes", "Resident memory of all worker processes.", seen.rss_bytes)
         yield GaugeMetricFamily("vlglab_artifacts", "Published artifacts.", seen.artifacts)
         yield GaugeMetricFamily("vlglab_artifact_bytes", "Bytes that they hold.", seen.artifact_bytes)
-        yield CounterMetricFamily("vlglab_events", "Events of runs so far.", seen.last_event)
+        yield CounterMetricFamily("vlglab_events", "Events of runs so far.", seen.num_events)
         yield CounterMetricFamily("vlglab_lost_attempts", "Attempts whose workers were lost.", seen.lost_attempts)
+        yield GaugeMetricFamily(
+            "vlglab_webhooks_waiting", "Messages to webhooks that are still to be delivered.", seen.webhooks_waiting
+        )
+        yield from self._room(seen.store)
+
+    def _room(self, store: Room) -> Iterator[Metric]:
+        """The room that the store has left, by its disk and by its quota; no number where there is none."""
+        with contextlib.suppress(OSError):
+            free_bytes = usage.disk_of(self._store_root).free_bytes
+            yield GaugeMetricFamily("vlglab_store_disk_free_bytes", "Free bytes of the store's disk.", free_bytes)
+        if store.quota_bytes:
+            free_bytes = max(0, store.quota_bytes - store.used_bytes)
+            yield GaugeMetricFamily("vlglab_store_quota_bytes", "Bytes that the store may hold.", store.quota_bytes)
+            yield GaugeMetricFamily("vlglab_store_quota_free_bytes", "Bytes that are left of them.", free_bytes)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: so that registering asks no database."""

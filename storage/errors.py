@@ -16,6 +16,7 @@
     │   ├── NameTaken                    something else has this name already
     │   ├── InUse                        what is to be deleted is needed by a run, a person or an artifact
     │   ├── KeyReused                    an Idempotency-Key that was used for another request
+    │   ├── KeySpent                     an Idempotency-Key whose request made something that was deleted since
     │   └── QuotaExceeded                the store's quota has no room for what is brought in
     ├── AccessDenied                     the caller may not do this
     │   ├── TokenRefused                 no token, or one that is unknown, expired or revoked
@@ -164,6 +165,12 @@ class KeyReused(Conflict):
     """An Idempotency-Key was used before, for another request."""
 
     code = "key_reused"
+
+
+class KeySpent(Conflict):
+    """An Idempotency-Key was used before, and what was made then has been deleted."""
+
+    code = "key_spent"
 
 
 class QuotaExceeded(Conflict):

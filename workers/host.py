@@ -83,7 +83,7 @@ class Host:
             revision.check(session)
         slots, machine = len(self.gpus) or self.config.slots, socket.gethostname()
         memory_gb = self.config.memory_gb or machine_memory_gb()
-        host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb)
+        host_id = hosts.register(self.db, machine, os.getpid(), slots, list(self.gpus), memory_gb, self.only)
         log_format.about_process(host_id=host_id)
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
         if self.only:
@@ -140,7 +140,7 @@ class Host:
         """Starts ready runs while there is room: the table says what runs of an earlier host still take of it."""
         while len(self.running) < slots and time.monotonic() >= self._no_claim_until:
             mine = [started.claim.token for started in self.running]
-            claim = claims.claim(self.db, host_id, self.config.lease_s, mine, self.only)
+            claim = claims.claim(self.db, host_id, self.config.lease_s, mine)
             if claim is None:
                 return
             log.info("starting %s (%s), attempt %d", claim.run_id, claim.stage, claim.attempt, extra=_about(claim))
@@ -269,7 +269,7 @@ def check_host(config: Settings) -> int:
     here = socket.gethostname()
     db = Database.open(config.resolved_database_url)
     try:
-        mine = [host for host in hosts.list_hosts(db) if host.name == here]
+        mine = hosts.of_machine(db, here)
     finally:
         db.close()
     beating = [host for host in mine if host.alive]

@@ -18,5 +18,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Takes it away; attempts stay as they are."""
-    with op.batch_alter_table("attempts") as table:
-        table.drop_column("room_bytes")
+    op.drop_column("attempts", "room_bytes")

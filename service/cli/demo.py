@@ -17,10 +17,9 @@ from rich.console import Console
 
 from service import schemas
 from service.cli import run_table, scores
-from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
 from service.cli.scripting import Exit, show_json
-from service.cli.watching import follow
+from service.cli.watching import follow, runs_of
 from service.client import Client
 from storage.errors import DatasetInvalid, InvalidInput
 
@@ -87,7 +86,7 @@ def _run(options: DemoOptions, home: Path, console: Console) -> int:
             _fact(console, "\nHome", f"{home} (--home {shlex.quote(str(home))} goes on from what is there)")
             return Exit.FAILED
         show_results(console, client, experiment.id, runs, home)
-        show_costs(console, client.hosts(), time.monotonic() - began)
+        show_costs(console, list(client.hosts(alive=True)), time.monotonic() - began)
         allowed = [f"VLGLAB_DATASET_ROOTS={shlex.quote(json.dumps([str(root) for root in roots]))}"] if roots else []
         words = [f"VLGLAB_HOME={shlex.quote(str(home))}", *allowed, shlex.quote(_shown_command()), "serve"]
         _fact(console, "Serve again", " ".join(words))
@@ -171,7 +170,7 @@ def show_results(console: Console, client: Client, experiment_id: str, runs: Seq
 
 def show_costs(console: Console, hosts: Sequence[schemas.Host], elapsed_s: float) -> None:
     """Prints how long it took and how much memory its worker processes held together at most."""
-    peak = sum(host.peak_rss_bytes for host in hosts if host.alive)
+    peak = sum(host.peak_rss_bytes for host in hosts)
     _fact(console, "Took", run_table.duration(elapsed_s))
     _fact(console, "Peak memory", f"{run_table.size(peak)}, all worker processes alive at once")
 

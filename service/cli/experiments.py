@@ -14,8 +14,7 @@ from service.cli.console import Shell, assignments, first, plain_table, shell, s
 from service.cli.datasets import Limit
 from service.cli.moments import Since, Until, moment
 from service.cli.scripting import Exit, Json, show_json
-from service.cli.watching import follow, follow_as_json, outcome
-from service.client import Client
+from service.cli.watching import follow, follow_as_json, outcome, runs_of
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: the runs of a recipe on a dataset.")
 app.command("submit-plan")(plan_files.submit_plan)
@@ -116,7 +115,7 @@ def show(ctx: typer.Context, experiment: ExperimentId, as_json: Json = False) ->
         ],
     )
     at.out.print()
-    at.out.print(run_table.list_table(runs_of(at.client, found.id), run_table.utc_now()))
+    at.out.print(run_table.list_table(found.runs, run_table.utc_now()))
     show_scores(at.out, at.client.experiment_evaluations(found.id))
 
 
@@ -129,11 +128,9 @@ def watch_experiment(
 ) -> None:
     """Follows an experiment's runs until they have ended; exit status 1 if one of them did not succeed.
 
-    JSON is a line a change of a run's state.
+    Exit status 5 if it is deleted meanwhile. JSON is a line a change of a run's state.
     """
-    at = shell(ctx)
-    at.client.experiment(experiment)
-    raise typer.Exit(_watch(at, experiment, timeout_s=timeout, as_json=as_json))
+    raise typer.Exit(_watch(shell(ctx), experiment, timeout_s=timeout, as_json=as_json))
 
 
 @app.command("cancel")
@@ -178,11 +175,6 @@ def delete(
     deleting.delete(ctx, call, experiment, yes=yes, dry_run=dry_run, at_once=at_once, as_json=as_json)
 
 
-def runs_of(client: Client, experiment_id: str) -> list[schemas.Run]:
-    """The runs of an experiment in the order of its recipe."""
-    return sorted(client.runs(experiment=experiment_id), key=lambda run: run.id)
-
-
 def show_scores(out: Console, evaluations: Sequence[schemas.Evaluation]) -> None:
     """Prints the tables of an experiment's evaluations, or why there are none; nothing where none has run."""
     if not evaluations:
@@ -198,7 +190,7 @@ def show_scores(out: Console, evaluations: Sequence[schemas.Evaluation]) -> None
 def _watch(at: Shell, experiment_id: str, *, timeout_s: float | None = None, as_json: bool = False) -> Exit:
     """Follows an experiment's runs, prints its scores where people read, and returns the exit status."""
 
-    def fetch() -> list[schemas.Run]:
+    def fetch() -> Sequence[schemas.Run]:
         return runs_of(at.client, experiment_id)
 
     if as_json:

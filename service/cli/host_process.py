@@ -116,8 +116,8 @@ def living_host(config: Settings) -> EarlierHost | None:
     db = Database.open(config.resolved_database_url)
     try:
         here = socket.gethostname()
-        for host in hosts.list_hosts(db):
-            if host.alive and host.name == here and (process := _worker(host.pid)) is not None:
+        for host in hosts.of_machine(db, here):
+            if host.alive and (process := _worker(host.pid)) is not None:
                 return EarlierHost(process)
     finally:
         db.close()
@@ -133,7 +133,7 @@ def was_drained(config: Settings, pid: int) -> bool:
     db = Database.open(config.resolved_database_url)
     try:
         here = socket.gethostname()
-        row = next((host for host in hosts.list_hosts(db) if host.name == here and host.pid == pid), None)
+        row = next((host for host in hosts.of_machine(db, here) if host.pid == pid), None)
         return row is not None and row.mode == "draining" and row.retired_at is not None
     finally:
         db.close()

@@ -7,24 +7,26 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import plain_table, shell
+from service.cli.console import first, plain_table, shell
+from service.cli.datasets import Limit
 from service.cli.run_table import moment, size
 from service.cli.scripting import Json, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Worker hosts: who runs runs.")
 
 HostId = Annotated[str, typer.Argument(help="A host's id.")]
-HEADERS = ("id", "machine", "state", "slots", "GPUs", "memory", "in use", "last heard of")
+HEADERS = ("id", "machine", "state", "slots", "GPUs", "stages", "memory", "in use", "last heard of")
 
 
 @app.command("list")
 def list_hosts(
     ctx: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Those too that have ended.")] = False,
+    limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
     """Lists the worker hosts that live."""
-    found = [host for host in shell(ctx).client.hosts() if host.alive or everything]
+    found = first(shell(ctx).client.hosts(alive=None if everything else True), limit)
     if as_json:
         show_json(found)
         return
@@ -65,5 +67,6 @@ def _row(host: schemas.Host) -> tuple[str, ...]:
     state = host.mode if host.alive else "ended" if host.retired_at else "silent"
     memory = "" if host.memory_gb is None else f"{host.memory_gb:g} GB"
     gpus = ", ".join(map(str, host.gpus)) or "none"
+    takes = ", ".join(host.stages) or "all"
     seen = moment(host.heartbeat_at)
-    return host.id, host.name, state, str(host.slots), gpus, memory, size(host.rss_bytes), seen
+    return host.id, host.name, state, str(host.slots), gpus, takes, memory, size(host.rss_bytes), seen

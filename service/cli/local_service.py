@@ -86,7 +86,7 @@ class LocalService:
             ServiceUnreachable: none has lived for START_S; the error holds the end of its log.
         """
         with contextlib.suppress(VlglabError):
-            alive = [host.pid for host in client.hosts() if host.alive]
+            alive = [host.pid for host in client.hosts(alive=True)]
             self._hosts.update(alive)
             if alive:
                 self._host_seen = time.monotonic()

@@ -14,7 +14,7 @@ from service import schemas
 from service.cli import plan_table
 from service.cli.console import Shell, shell
 from service.cli.scripting import Exit, Json, show_json, show_line
-from service.cli.watching import Fetch, follow, follow_as_json, outcome
+from service.cli.watching import Fetch, follow, follow_as_json, outcome, runs_of
 from storage.errors import InvalidInput
 
 _PLAN: TypeAdapter[schemas.ExperimentRequest | schemas.RunListRequest] = TypeAdapter(schemas.AnyExperimentRequest)
@@ -57,7 +57,7 @@ def submit_plan(
     made = at.client.submit(asked, idempotency_key=once)
     tell(at, made, "experiments", watch=watch, as_json=as_json)
     if watch:
-        raise typer.Exit(_watch(at, lambda: at.client.experiment(made.id).runs, as_json))
+        raise typer.Exit(_watch(at, lambda: runs_of(at.client, made.id), as_json))
 
 
 def foreseen(at: Shell, plan: schemas.DryRun, *, as_json: bool) -> None:

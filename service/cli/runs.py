@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from service.cli import deleting, events, external_runs, pictures, plan_files, r
 from service.cli.console import assignments, shell, show_pairs
 from service.cli.scripting import Json, show_json
 from service.cli.watching import follow, follow_as_json, outcome
+from storage.errors import InvalidInput
 
 app = run_views.app
 app.command("submit")(plan_files.submit_run)
@@ -25,6 +27,19 @@ app.command("finish")(external_runs.finish)
 app.command("metrics")(external_runs.metrics)
 
 RunId = run_views.RunId
+
+
+class Unset(StrEnum):
+    """What can be wanted of a run beside its spec, by the field's name."""
+
+    PRIORITY = "priority"
+    TAGS = "tags"
+    NOTES = "notes"
+    TIME_LIMIT = "time_limit_s"
+    GPUS = "gpus"
+    MEMORY = "memory_gb"
+
+
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit status 7 beyond.")]
 
 
@@ -103,18 +118,26 @@ def rerun(
     time_limit: Annotated[float | None, typer.Option(help="Seconds that an attempt at it may take.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that it gets.")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="GB of memory that are kept free for it.")] = None,
+    unset: Annotated[
+        list[Unset] | None,
+        typer.Option(help="What was wanted of the old one, and is not of this; may be repeated."),
+    ] = None,
     once: Annotated[str | None, typer.Option(help="A name of this re-run: given again, nothing is submitted.")] = None,
     as_json: Json = False,
 ) -> None:
     """Submits a new run like an old one, on the same inputs, with changes of its spec; prints its id.
 
-    What is not given is as of the old one.
+    What is not given is as of the old one; `--set FIELD=null` unsets a field of its spec that may be null.
     """
-    given = {
+    given: dict[str, Any] = {
         "changes": assignments(change or [], "--set"), "name": name, "tags": tag, "priority": priority, "notes": notes,
         "time_limit_s": time_limit, "gpus": gpus, "memory_gb": memory_gb,
     }  # fmt: skip
-    body = schemas.RerunRequest.model_validate({key: value for key, value in given.items() if value is not None})
+    asked = {key: value for key, value in given.items() if value is not None}
+    for field in unset or []:
+        if field in asked:
+            raise InvalidInput(f"got {field.value} both with a value and in --unset; give it once")
+    body = schemas.RerunRequest.model_validate({**asked, **dict.fromkeys(map(str, unset or []))})
     at = shell(ctx)
     made = at.client.rerun(run, body, idempotency_key=once)
     plan_files.tell(at, made, "runs", watch=False, as_json=as_json)

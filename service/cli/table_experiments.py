@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service import schemas
 from service.cli.console import Shell
-from service.cli.watching import follow
+from service.cli.watching import follow, runs_of
 from service.client import Client
 
 Request = schemas.ExperimentRequest | schemas.RunListRequest
@@ -112,12 +112,8 @@ def asks_for(request: Request) -> str:
 
 def _ended(at: Shell, experiment: str) -> Ended:
     """Follows an experiment to its end."""
-    runs = follow(partial(_runs, at.client, experiment), at.err)
+    runs = follow(partial(runs_of, at.client, experiment), at.err)
     well = not any(run.state in _ENDED_BADLY for run in runs)
     if not well:
         at.err.print(f"the experiment {experiment} did not end well: vlglab experiments show {experiment}")
     return Ended(experiment, well)
-
-
-def _runs(client: Client, experiment: str) -> Sequence[schemas.Run]:
-    return client.experiment(experiment).runs

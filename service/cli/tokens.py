@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from service import schemas
-from service.cli.console import plain_table, shell
+from service.cli.console import first, plain_table, shell
+from service.cli.datasets import Limit
 from service.cli.run_table import moment
 from service.cli.scripting import Json, show_json
 
@@ -34,9 +35,9 @@ def add(
 
 
 @app.command("list")
-def list_tokens(ctx: typer.Context, as_json: Json = False) -> None:
-    """Lists every token, newest first."""
-    found = shell(ctx).client.tokens()
+def list_tokens(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """Lists the tokens, newest first."""
+    found = first(shell(ctx).client.tokens(), limit)
     if as_json:
         show_json(found)
         return

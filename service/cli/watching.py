@@ -10,8 +10,10 @@ from rich.live import Live
 
 from service.cli import run_table
 from service.cli.scripting import Exit, show_line
+from service.client import Client
 from service.schemas import Run
 from service.waiting import all_ended, readings
+from storage.errors import NotFound
 
 POLL_S = 0.5
 """Seconds between two looks at the service."""
@@ -49,6 +51,18 @@ def follow_as_json(fetch: Fetch, *, timeout_s: float | None = None) -> Sequence[
                 show_line(run)
         before = {run.id: run.state for run in runs}
     return runs
+
+
+def runs_of(client: Client, experiment_id: str) -> Sequence[Run]:
+    """The runs of an experiment, in the order of its plan, for `Fetch`.
+
+    Raises:
+        NotFound: there is no such experiment, or none of its runs is there any more.
+    """
+    found = client.experiment(experiment_id).runs
+    if not found:
+        raise NotFound(f"the experiment {experiment_id} has no runs any more: they, or it, were deleted")
+    return found
 
 
 def outcome(runs: Sequence[Run], err: Console) -> Exit:

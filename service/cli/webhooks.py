@@ -36,9 +36,9 @@ def add(
 
 
 @app.command("list")
-def list_webhooks(ctx: typer.Context, as_json: Json = False) -> None:
-    """Lists every webhook, newest first."""
-    found = shell(ctx).client.webhooks()
+def list_webhooks(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """Lists the webhooks, newest first."""
+    found = first(shell(ctx).client.webhooks(), limit)
     if as_json:
         show_json(found)
         return

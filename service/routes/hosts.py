@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import only_admins
-from service.dependencies import TheDatabase
+from service.dependencies import Cursor, Limit, TheDatabase
 from service.schemas import Host, HostPage
 from storage.records import hosts
 
@@ -19,9 +19,15 @@ HostId = Annotated[str, PathParameter(description="A host's id.", examples=[exam
 
 
 @router.get("", summary="Worker hosts")
-def list_hosts(db: TheDatabase) -> HostPage:
-    """Who runs runs: slots, GPUs, memory, last heartbeat, and what all its processes hold in memory."""
-    return HostPage(items=[Host.model_validate(host) for host in hosts.list_hosts(db)])
+def list_hosts(
+    db: TheDatabase,
+    alive: Annotated[bool | None, Query(description="Only those that live, or only those that do not.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> HostPage:
+    """Who runs runs, newest first: slots, GPUs, memory, last heartbeat, and what their processes hold in memory."""
+    page = hosts.list_hosts(db, cursor, limit, alive=alive)
+    return HostPage(items=[Host.model_validate(host) for host in page.items], next=page.next)
 
 
 @router.post("/{host_id}/pause", summary="Pause a host", dependencies=[Depends(only_admins)])

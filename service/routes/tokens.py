@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import examples, problems
 from service.access import TheCaller, only_admins
-from service.dependencies import TheDatabase, TheParts
+from service.dependencies import Cursor, Limit, TheDatabase, TheParts
 from service.schemas import NewToken, Token, TokenPage, TokenRequest, WhoAmI
 from storage.records import access_tokens
 
@@ -32,9 +32,10 @@ def create_token(body: TokenRequest, db: TheDatabase) -> NewToken:
 
 
 @router.get("/tokens", summary="List tokens", dependencies=[Depends(only_admins)])
-def list_tokens(db: TheDatabase) -> TokenPage:
-    """Every token, newest first, with its last use (to the minute); no secret."""
-    return TokenPage(items=[Token.model_validate(token) for token in access_tokens.list_tokens(db)])
+def list_tokens(db: TheDatabase, cursor: Cursor = None, limit: Limit = 100) -> TokenPage:
+    """Tokens, newest first, revoked and expired ones included, with their last use (to the minute); no secret."""
+    page = access_tokens.list_tokens(db, cursor, limit)
+    return TokenPage(items=[Token.model_validate(token) for token in page.items], next=page.next)
 
 
 @router.post("/tokens/{token_id}/revoke", summary="Revoke a token", dependencies=[Depends(only_admins)])

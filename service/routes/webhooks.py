@@ -36,10 +36,11 @@ def add_webhook(body: WebhookRequest, db: TheDatabase, settings: TheSettings, ca
 
 
 @router.get("", summary="List webhooks")
-def list_webhooks(db: TheDatabase, settings: TheSettings) -> WebhookPage:
-    """Every webhook, newest first, removed ones included; no secret."""
+def list_webhooks(db: TheDatabase, settings: TheSettings, cursor: Cursor = None, limit: Limit = 100) -> WebhookPage:
+    """Webhooks, newest first, removed ones included; no secret."""
     key = signing.known_key(settings.webhook_key_path)
-    return WebhookPage(items=[_shown(webhook, key) for webhook in webhooks.list_webhooks(db)])
+    page = webhooks.list_webhooks(db, cursor, limit)
+    return WebhookPage(items=[_shown(webhook, key) for webhook in page.items], next=page.next)
 
 
 @router.get("/deliveries", summary="List what webhooks were told")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service import examples
+from service import examples, keeping_examples
 from service.schemas.pages import gives
 from service.schemas.requests import Name, takes
 from storage.records.dry_runs import Outlook
@@ -55,7 +55,7 @@ class DryRun(BaseModel):
 
 
 class RerunRequest(BaseModel):
-    """A new run like an old one. What is not given is as it was."""
+    """A new run like an old one. What is not given is as it was; null unsets what was wanted (a name stays)."""
 
     model_config = takes(examples.RERUN_REQUEST)
 
@@ -97,7 +97,7 @@ class KeptArtifact(BaseModel):
 class Removal(BaseModel):
     """What was deleted; of a dry run, what would be. Without a run: an artifact."""
 
-    model_config = gives(examples.REMOVAL)
+    model_config = gives(keeping_examples.REMOVAL)
 
     dry_run: bool
     experiment: str | None

@@ -130,6 +130,7 @@ class Host(BaseModel):
     rss_bytes: int = Field(description="Resident memory of all its worker processes now.")
     peak_rss_bytes: int = Field(description="Most that they held at one moment.")
     memory_gb: float | None = Field(None, description="GB of memory that its runs may ask for together.")
+    stages: list[str] = Field([], description="Stages of which it takes runs; empty: all.")
     mode: Mode = Field("active", description="paused: claims nothing; draining: the same, and ends with its runs.")
 
 

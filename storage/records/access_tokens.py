@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from storage import keys
 from storage.errors import InvalidInput, NotFound, TokenRefused
 from storage.records.database import Database, now
+from storage.records.pages import Page, clamp, page_of
 from storage.records.tables import AccessTokenRow
 
 Role = Literal["reader", "submitter", "admin"]
@@ -106,10 +107,14 @@ def find(db: Database, secret: str) -> AccessToken:
     return _read(row)
 
 
-def list_tokens(db: Database) -> list[AccessToken]:
-    """Every token, newest first, revoked and expired ones included."""
+def list_tokens(db: Database, cursor: str | None = None, limit: int = 100) -> Page[AccessToken]:
+    """A page of tokens, newest first, revoked and expired ones included."""
+    limit = clamp(limit)
+    query = select(AccessTokenRow).order_by(AccessTokenRow.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(AccessTokenRow.id < cursor)
     with db.read() as session:
-        return [_read(row) for row in session.scalars(select(AccessTokenRow).order_by(AccessTokenRow.id.desc()))]
+        return page_of(session.scalars(query).all(), limit, lambda row: row.id, _read)
 
 
 def revoke(db: Database, token_id: str) -> AccessToken:

@@ -29,22 +29,19 @@ class Claim:
     """The GPUs that the run may use; empty where it uses none."""
 
 
-def claim(
-    db: Database, host_id: str, lease_s: float, started: Collection[str] = (), only: Collection[str] = ()
-) -> Claim | None:
+def claim(db: Database, host_id: str, lease_s: float, started: Collection[str] = ()) -> Claim | None:
     """Takes the ready run of the highest priority, the oldest first, and opens an attempt under a new token.
 
-    What is free on the host's machine is read in the same transaction (`hosts.room`). Where the host has GPUs, a
-    stage that uses one waits for a free one. The first run that the host could hold but has no room for keeps what it
-    waits for from those behind it, so that small ones do not pass it for ever. Nothing fits while the store's quota is
-    used up. Whether the tables are still those of this code is read there too.
+    What is free on the host's machine is read in the same transaction (`hosts.room`), and which stages the host takes.
+    Where it has GPUs, a stage that uses one waits for a free one. The first run that the host could hold but has no
+    room for keeps what it waits for from those behind it, so that small ones do not pass it for ever. Nothing fits
+    while the store's quota is used up. Whether the tables are still those of this code is read there too.
 
     Args:
         db: the database.
         host_id: the host, as `hosts.register` named it.
         lease_s: seconds until the claim lapses without a heartbeat.
         started: tokens of attempts whose processes this host still sees.
-        only: stages that the host takes; empty where it takes all.
 
     Returns:
         The claim, or None where nothing fits.
@@ -55,11 +52,11 @@ def claim(
     """
     with db.read() as session:
         revision.check(session)
-        if _fitting(session, host_id, started, only) is None:
+        if _fitting(session, host_id, started) is None:
             return None
     with db.write() as session:
         revision.check(session)
-        found = _fitting(session, host_id, started, only, lock=True)
+        found = _fitting(session, host_id, started, lock=True)
         return None if found is None else _open_attempt(session, *found, host_id, lease_s)
 
 
@@ -97,14 +94,14 @@ def living_tokens(db: Database) -> frozenset[str]:
 
 
 def _fitting(
-    session: Session, host_id: str, started: Collection[str], only: Collection[str], *, lock: bool = False
+    session: Session, host_id: str, started: Collection[str], *, lock: bool = False
 ) -> tuple[RunRow, tuple[int, ...]] | None:
     """The ready run that a host may take next, and the GPUs for it; None where nothing fits."""
     room = hosts.room(session, host_id, started)
     if not room.slots:
         return None
     query = select(RunRow).where(RunRow.state == "ready", RunRow.stage.not_in(BY_OWNER))
-    if only:
+    if only := hosts.stages(session, host_id):
         query = query.where(RunRow.stage.in_(only))
     query = query.order_by(RunRow.priority.desc(), RunRow.id).limit(1)
     if lock:

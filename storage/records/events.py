@@ -26,7 +26,11 @@ class Event:
 
 
 def last(db: Database) -> int:
-    """The id of the last event; 0 before the first. While it stays, no run has changed its state."""
+    """The id of the last event that is there; 0 before the first. While it stays, no run has changed its state.
+
+    It falls where the last events are deleted with their runs. No id is given twice, so that it comes to another value
+    with the next event all the same. `id_counters.last_given` only rises, and may be ahead of what is committed.
+    """
     with db.read() as session:
         return session.scalar(select(func.max(EventRow.id))) or 0
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, not_, or_, select
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.errors import IllegalMove, NotFound
 from storage.records.database import Database, now
 from storage.records.needs import Needs
+from storage.records.pages import Page, clamp, page_of
 from storage.records.tables import AttemptRow, HostRow, RunRow
 
 Mode = Literal["active", "paused", "draining"]
@@ -43,6 +44,8 @@ class Host:
     """Most that they ever held at once."""
     memory_gb: float | None
     """GB of memory that its runs may ask for together; None where it did not say."""
+    stages: tuple[str, ...]
+    """Stages of which it takes runs; empty where it takes all."""
     mode: Mode
     alive: bool
     """It has beaten lately and is not retired."""
@@ -51,6 +54,10 @@ class Host:
     def whole(self) -> Needs:
         """The most that one run may ask of it."""
         return _whole(self.gpus, self.memory_gb)
+
+    def takes(self, stage: str) -> bool:
+        """Whether it takes runs of a stage."""
+        return not self.stages or stage in self.stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,16 @@ class Room:
         return _whole(self.gpus, self.memory_gb)
 
 
-def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int], memory_gb: float | None = None) -> str:
-    """Writes a host's row and returns its id; `memory_gb` as in `Host`."""
+def register(
+    db: Database,
+    name: str,
+    pid: int,
+    slots: int,
+    gpus: Sequence[int],
+    memory_gb: float | None = None,
+    stages: Collection[str] = (),
+) -> str:
+    """Writes a host's row and returns its id; `memory_gb` and `stages` as in `Host`."""
     with db.write() as session:
         moment = now(session)
         host_id = keys.new_id("h")
@@ -89,6 +104,7 @@ def register(db: Database, name: str, pid: int, slots: int, gpus: Sequence[int],
                 rss_bytes=0,
                 peak_rss_bytes=0,
                 memory_gb=memory_gb,
+                stages=sorted(stages),
             )
         )
         return host_id
@@ -145,11 +161,34 @@ def mode_of(db: Database, host_id: str) -> Mode:
         return mode
 
 
-def list_hosts(db: Database, *, alive_s: float = ALIVE_S) -> list[Host]:
-    """Every host, newest first."""
+def list_hosts(db: Database, cursor: str | None = None, limit: int = 100, *, alive: bool | None = None) -> Page[Host]:
+    """A page of hosts, newest first.
+
+    Args:
+        db: the database.
+        cursor: `Page.next` of the page before.
+        limit: rows a page, 1 to 500.
+        alive: only those that live, or only those that do not; None for both.
+    """
+    limit = clamp(limit)
+    query = select(HostRow).order_by(HostRow.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(HostRow.id < cursor)
     with db.read() as session:
-        since = now(session) - timedelta(seconds=alive_s)
-        return [_read(row, since) for row in session.scalars(select(HostRow).order_by(HostRow.id.desc()))]
+        since = now(session) - timedelta(seconds=ALIVE_S)
+        if alive is not None:
+            query = query.where(_lives(since) if alive else not_(_lives(since)))
+        return page_of(session.scalars(query).all(), limit, lambda row: row.id, lambda row: _read(row, since))
+
+
+def living(db: Database) -> list[Host]:
+    """Every host that lives, newest first."""
+    return _all(db, _lives)
+
+
+def of_machine(db: Database, name: str) -> list[Host]:
+    """Every host that a machine ever had, newest first."""
+    return _all(db, lambda _: HostRow.name == name)
 
 
 def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
@@ -188,6 +227,15 @@ def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
     )
 
 
+def stages(session: Session, host_id: str) -> tuple[str, ...]:
+    """Stages of which a host takes runs; empty where it takes all.
+
+    Raises:
+        NotFound: there is no such host.
+    """
+    return tuple(_row(session.get(HostRow, host_id), host_id).stages)
+
+
 def whole(session: Session, host_id: str) -> Needs:
     """The most that one run may ever ask of a host.
 
@@ -208,6 +256,19 @@ def _takes_room(mine: frozenset[int], gpus: Sequence[int], theirs: frozenset[int
     if gpus:
         return not mine.isdisjoint(gpus)
     return bool(mine & theirs) or not (mine or theirs)
+
+
+def _all(db: Database, which: Callable[[datetime], ColumnElement[bool]]) -> list[Host]:
+    """Every host for which a condition holds, given the moment since which those that live have beaten."""
+    with db.read() as session:
+        since = now(session) - timedelta(seconds=ALIVE_S)
+        query = select(HostRow).where(which(since)).order_by(HostRow.id.desc())
+        return [_read(row, since) for row in session.scalars(query)]
+
+
+def _lives(since: datetime) -> ColumnElement[bool]:
+    """SQL's condition for hosts that live: the same as `Host.alive`."""
+    return and_(HostRow.retired_at.is_(None), HostRow.heartbeat_at >= since)
 
 
 def _row(row: HostRow | None, host_id: str) -> HostRow:
@@ -231,6 +292,7 @@ def _read(row: HostRow, since: datetime) -> Host:
         rss_bytes=row.rss_bytes,
         peak_rss_bytes=row.peak_rss_bytes,
         memory_gb=row.memory_gb,
+        stages=tuple(row.stages),
         mode=row.mode,  # type: ignore[arg-type]
         alive=row.retired_at is None and row.heartbeat_at >= since,
     )

@@ -1,4 +1,4 @@
-"""Requests that may be sent twice: what the first of them made is what the others get. Knows the table; no request."""
+"""Requests that may be sent twice: what the first of them made is what the others get. Knows the tables; no request."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, tuple_
+from sqlalchemy import bindparam, delete, select, tuple_, union_all
 from sqlalchemy import insert as inserting
 from sqlalchemy.orm import Session
 
 from storage import keys
-from storage.errors import KeyReused
+from storage.errors import KeyReused, KeySpent
 from storage.records import revision
 from storage.records.database import Database, now
-from storage.records.tables import IdempotencyRow
+from storage.records.tables import ExperimentRow, IdempotencyRow, RunRow
 
 _FIND = select(IdempotencyRow.request_digest, IdempotencyRow.made, IdempotencyRow.created_at).where(
     IdempotencyRow.owner == bindparam("owner"), IdempotencyRow.key == bindparam("key")
+)
+_EXISTS = union_all(
+    select(RunRow.id).where(RunRow.id == bindparam("id")),
+    select(ExperimentRow.id).where(ExperimentRow.id == bindparam("id")),
 )
 KEPT = timedelta(days=30)
 """How long a key is remembered at least."""
@@ -52,14 +56,22 @@ class Once:
 
         Raises:
             KeyReused: the first asked for something else.
+            KeySpent: what the first made has been deleted.
         """
-        row = session.connection().execute(_FIND, {"owner": self.owner, "key": self.key}).first()
+        connection = session.connection()
+        row = connection.execute(_FIND, {"owner": self.owner, "key": self.key}).first()
         if row is None:
             return None
+        used = f"at {row.created_at:%Y-%m-%d %H:%M} UTC (it made {row.made}"
         if row.request_digest != keys.digest(self.request):
             raise KeyReused(
-                f"got the Idempotency-Key {self.key!r}, which was used for another request at "
-                f"{row.created_at:%Y-%m-%d %H:%M} UTC (it made {row.made}); take a new key for a new request"
+                f"got the Idempotency-Key {self.key!r}, which was used for another request {used}); take a new key for"
+                " a new request"
+            )
+        if connection.execute(_EXISTS, {"id": row.made}).first() is None:
+            raise KeySpent(
+                f"got the Idempotency-Key {self.key!r}, which was used for this request {used}, which has been deleted"
+                " since); take a new key to submit it again"
             )
         made: str = row.made
         return made

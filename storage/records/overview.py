@@ -1,4 +1,4 @@
-"""The lab in a few numbers, each one query on an index. Knows the tables; nobody's format."""
+"""The lab in a few numbers, read within one transaction. Knows the tables; nobody's format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
+from storage.records import id_counters, quotas
 from storage.records.database import Database, now
 from storage.records.hosts import ALIVE_S
-from storage.records.tables import ArtifactTableRow, AttemptRow, EventRow, HostRow, RunRow
+from storage.records.quotas import Room
+from storage.records.tables import ArtifactTableRow, AttemptRow, Base, DeliveryRow, EventRow, HostRow, RunRow
+
+_EVENTS = Base.metadata.tables[EventRow.__tablename__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,13 @@ class Overview:
     rss_bytes: int
     artifacts: int
     artifact_bytes: int
-    last_event: int
+    num_events: int
+    """Events that were ever written, by their ids: those of deleted runs count on."""
     lost_attempts: int
+    webhooks_waiting: int
+    """Messages that are still to be delivered."""
+    store: Room
+    """How full the store is by its quota; what it holds is counted only where there is one."""
 
 
 def of(db: Database) -> Overview:
@@ -44,6 +53,7 @@ def of(db: Database) -> Overview:
             )
         ).one()
         published = session.execute(select(func.count(), func.sum(ArtifactTableRow.num_bytes))).one()
+        waiting = select(func.count()).select_from(DeliveryRow).where(DeliveryRow.state == "waiting")
         lost = select(func.count()).select_from(AttemptRow).where(AttemptRow.state == "lost")
         return Overview(
             runs={str(state): int(number) for state, number in states},
@@ -53,6 +63,8 @@ def of(db: Database) -> Overview:
             rss_bytes=int(hosts[2] or 0),
             artifacts=int(published[0]),
             artifact_bytes=int(published[1] or 0),
-            last_event=int(session.scalar(select(func.max(EventRow.id))) or 0),
+            num_events=id_counters.last_given(session, _EVENTS, _EVENTS.c.id),
             lost_attempts=int(session.scalar(lost) or 0),
+            webhooks_waiting=int(session.scalar(waiting) or 0),
+            store=quotas.room(session),
         )

@@ -30,7 +30,8 @@ CONNECTION: Mapping[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 """libpq's options of every connection to PostgreSQL, unless the URL gives them. A database whose machine vanishes
-sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes."""
+sends nothing, not even an end: so that its clients find out within ten seconds, and not in the kernel's minutes. One
+whose processes hang while its machine answers is found by `postgres_waiting`."""
 
 TRUSTED_S = 1.0
 """A pooled connection that was used less long ago is taken as it is; others are asked first whether they still live."""
@@ -54,6 +55,8 @@ def engine(url: URL, from_json: Callable[[str | bytes], Any], *, reads: bool = F
     options = f"-c idle_in_transaction_session_timeout={int(IDLE_S * 1000)}"
     arguments = {name: value for name, value in {**CONNECTION, "options": options}.items() if name not in url.query}
     try:
+        from storage.records.postgres_waiting import WatchedConnection
+
         made = create_engine(
             url,
             pool_size=10,
@@ -66,6 +69,11 @@ def engine(url: URL, from_json: Callable[[str | bytes], Any], *, reads: bool = F
         raise ExtraMissing(
             f"a PostgreSQL database needs the driver {error.name}: pip install 'vlglab[postgres]'"
         ) from error
+
+    def connect(_dialect: Any, _record: Any, positional: list[Any], named: dict[str, Any]) -> Any:
+        return WatchedConnection.opened(*positional, **named)
+
+    event.listen(made, "do_connect", connect)
     if reads:
         event.listen(made, "connect", _only_reads)
     _ask_those_that_rested(made)

@@ -130,32 +130,6 @@ def get(db: Database, run_id: str) -> Run:
     return Run(**found[0])
 
 
-def list_runs(
-    db: Database,
-    only: RunFilter | None = None,
-    cursor: str | None = None,
-    limit: int = 100,
-    *,
-    sort: RunSort | None = None,
-) -> Page[Run]:
-    """A page of runs, newest first unless told otherwise.
-
-    A page reads at most `walks.WORK` rows for each that it may hold, so that it may hold fewer where few fit.
-
-    Args:
-        db: the database.
-        only: which ones.
-        cursor: `Page.next` of the page before.
-        limit: rows a page, 1 to 500.
-        sort: their order.
-
-    Raises:
-        InvalidInput: a cursor that no page of this order gave.
-    """
-    page = list_fields(db, run_fields.FIELDS, only, cursor, limit, sort=sort)
-    return Page(tuple(Run(**fields) for fields in page.items), page.next)
-
-
 def list_fields(
     db: Database,
     fields: Collection[str],
@@ -165,14 +139,28 @@ def list_fields(
     *,
     sort: RunSort | None = None,
 ) -> Page[dict[str, Any]]:
-    """A page of runs with some of their fields; as `list_runs`."""
+    """A page of runs with some of their fields, newest first unless told otherwise.
+
+    A page reads at most `walks.WORK` rows for each that it may hold, so that it may hold fewer where few fit.
+
+    Args:
+        db: the database.
+        fields: of each run; `run_fields.FIELDS` are all.
+        only: which ones.
+        cursor: `Page.next` of the page before.
+        limit: rows a page, 1 to 500.
+        sort: their order.
+
+    Raises:
+        InvalidInput: a cursor that no page of this order gave.
+    """
     with db.read() as session:
         page = page_of_ids(session, only or RunFilter(), sort or RunSort(), cursor, clamp(limit))
         return Page(tuple(run_fields.read(session, page.items, fields)), page.next)
 
 
 def page_of_ids(session: Session, only: RunFilter, sort: RunSort, cursor: str | None, limit: int) -> Page[str]:
-    """The ids of a page of runs, within a transaction; as `list_runs`."""
+    """The ids of a page of runs, within a transaction; as `list_fields`."""
     after = None if cursor is None else walks.key_of(cursor, sort.text, sort.key_types)
     found = run_filters.search(only, sort)
     keys, following = walks.keys_of_page(session, found.walk, found.fits, after, limit, found.cost)

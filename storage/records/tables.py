@@ -67,6 +67,7 @@ class HostRow(Base):
     peak_rss_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     memory_gb: Mapped[float | None]
     mode: Mapped[str] = mapped_column(default="active", server_default="active")
+    stages: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
 
 
 class RunRow(Base):

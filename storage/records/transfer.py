@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table, func, select, text
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from storage.errors import Conflict, DatabaseError, ExportInvalid, InvalidInput,
 from storage.records import revision
 from storage.records.database import Database, now
 from storage.records.export_format import Header, Kind, Reader, TableHeader, Writer, encode
+from storage.records.id_counters import go_on_after, last_given
 from storage.records.tables import Base, UtcDateTime
 
 BATCH_ROWS = 500
@@ -49,7 +50,7 @@ def export_to(db: Database, path: Path, about: Mapping[str, str]) -> Header:
     with _new_file(path) as file, db.read() as session:
         revision.check(session)
         tables = tuple(_described(table, _count(session, table)) for table in Base.metadata.sorted_tables)
-        counters = {table.name: _counter(session, table, column) for table, column in _counted()}
+        counters = {table.name: last_given(session, table, column) for table, column in _counted()}
         said = {**about, "at": now(session).isoformat(timespec="seconds")}
         header = Header(revision.REVISION, tables, said, counters)
         writer = Writer(file, header)
@@ -80,8 +81,8 @@ def import_from(db: Database, path: Path) -> Header:
                     _fill(session, table, described, reader)
                 reader.end()
                 for table, column in _counted():
-                    if last := max(reader.header.counters.get(table.name, 0), _counter(session, table, column)):
-                        _set_counter(session, table, column, last)
+                    if last := max(reader.header.counters.get(table.name, 0), last_given(session, table, column)):
+                        go_on_after(session, table, column, last)
         except IntegrityError as error:
             raise ExportInvalid(
                 f"the rows of {path} contradict each other ({str(error.orig).strip()}); `vlglab db check` on the"
@@ -172,32 +173,3 @@ def _counted() -> Iterator[tuple[Table, Column[Any]]]:
     for table in Base.metadata.sorted_tables:
         if table.autoincrement_column is not None:
             yield table, table.autoincrement_column
-
-
-def _counter(session: Session, table: Table, column: Column[Any]) -> int:
-    """The largest id that was ever given in a table; 0 before the first."""
-    if session.get_bind().dialect.name == "sqlite":
-        given = text("SELECT max(seq) FROM sqlite_sequence WHERE name = :name")
-        last = session.scalar(given, {"name": table.name}) if table.dialect_options["sqlite"]["autoincrement"] else 0
-    else:
-        name = _sequence(session, table, column)
-        last = session.scalar(text(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {name}"))
-    return max(last or 0, session.scalar(select(func.max(column))) or 0)
-
-
-def _set_counter(session: Session, table: Table, column: Column[Any], to: int) -> None:
-    """Lets ids go on after the largest that was ever given."""
-    if session.get_bind().dialect.name != "sqlite":
-        values = {"name": _sequence(session, table, column), "to": to}
-        session.execute(text("SELECT setval(CAST(:name AS regclass), :to)"), values)
-    elif table.dialect_options["sqlite"]["autoincrement"]:
-        session.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": table.name})
-        session.execute(
-            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :to)"), {"name": table.name, "to": to}
-        )
-
-
-def _sequence(session: Session, table: Table, column: Column[Any]) -> str:
-    """The name of PostgreSQL's counter of a table, as it may stand in a query."""
-    found = session.scalar(text("SELECT pg_get_serial_sequence(:name, :key)"), {"name": table.name, "key": column.name})
-    return str(found)

@@ -80,6 +80,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """How full a disk is."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """An artifact as it is counted."""
 
@@ -104,7 +112,7 @@ def report(db: Database, store: ArtifactStore, store_root: Path) -> Usage:
     total = sum(one.counted_bytes for one in entries)
     room = Room(total, policy.quota_bytes)
     unlisted = sum(mark.num_bytes for mark in marks if mark.what != "artifact")
-    staged, disk = store.staged(), shutil.disk_usage(_existing(store_root))
+    staged, disk = store.staged(), disk_of(store_root)
     by_size = sorted(entries, key=lambda one: (-one.num_bytes, one.key))[:LARGEST]
     return Usage(
         num_artifacts=len(entries),
@@ -119,8 +127,8 @@ def report(db: Database, store: ArtifactStore, store_root: Path) -> Usage:
         reclaimable_bytes=sum(own.values()) + unlisted,
         num_staged=len(staged),
         staged_bytes=staging.num_bytes(store_root, staged),
-        free_bytes=disk.free,
-        disk_bytes=disk.total,
+        free_bytes=disk.free_bytes,
+        disk_bytes=disk.total_bytes,
         quota_bytes=policy.quota_bytes,
         fill=room.fill,
         warning=room.warning,
@@ -169,6 +177,12 @@ def _shares(entries: Sequence[_Entry], name_of: Callable[[_Entry], str]) -> tupl
     return tuple(Share(name, numbers[name], sizes[name]) for name in sorted(sizes, key=lambda n: (-sizes[n], n)))
 
 
-def _existing(path: Path) -> Path:
-    """The nearest folder that is there: a store is made by its first write."""
-    return next(one for one in (path, *path.parents) if one.exists())
+def disk_of(store_root: Path) -> Disk:
+    """The disk that a store lies on, or will: it is made by its first write.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    there = next(one for one in (store_root, *store_root.parents) if one.exists())
+    found = shutil.disk_usage(there)
+    return Disk(found.free, found.total)

@@ -30,12 +30,13 @@ def reason(db: Database, run: Run) -> str | None:
             return _missing_input(session, run) or _other_run(session, run)
     if run.state != "ready":
         return None
+    if run.stage in stages.BY_OWNER:
+        return "its owner, who starts it"
     with db.read() as session:
         full = quotas.room(session)
-    if full.fill == "full" and run.stage not in stages.BY_OWNER:
+    if full.fill == "full":
         return f"room in the store: {full.warning}"
-    without_gpus, with_gpus = (needs.of(run, has_gpus=has_gpus) for has_gpus in (False, True))
-    return _machine([host for host in hosts.list_hosts(db) if host.alive], without_gpus, with_gpus)
+    return _machine(run, hosts.living(db))
 
 
 def _missing_input(session: Session, run: Run) -> str | None:
@@ -69,21 +70,21 @@ def _key_of(run: Run) -> str | None:
     return None if spec.external or len(inputs) < len(run.inputs) else keys.artifact_key(spec, "", inputs)
 
 
-def _machine(living: Sequence[Host], without_gpus: Needs, with_gpus: Needs) -> str:
-    """The host that a ready run waits for.
-
-    Args:
-        living: the hosts that beat.
-        without_gpus: what it asks of a host that has no GPU.
-        with_gpus: what it asks of one that has some.
-    """
+def _machine(run: Run, living: Sequence[Host]) -> str:
+    """The host that a ready run waits for, of those that beat."""
     if not living:
         return "a worker host: none lives (`python -m workers host` starts one)"
-    able = [host for host in living if (with_gpus if host.gpus else without_gpus).within(host.whole)]
+    taking = [host for host in living if host.takes(run.stage)]
+    if not taking:
+        said = "; ".join(f"{host.name}: {', '.join(host.stages)}" for host in living[:3])
+        asked = f"a worker host that takes {run.stage} (VLGLAB_STAGES)"
+        return f"{asked}: none of the {len(living)} that live does ({said})"
+    without_gpus, with_gpus = (needs.of(run, has_gpus=has_gpus) for has_gpus in (False, True))
+    able = [host for host in taking if (with_gpus if host.gpus else without_gpus).within(host.whole)]
     if not able:
-        return (
-            f"a worker host with {_amount(with_gpus)}: none of the {len(living)} that live has that ({_most(living)})"
-        )
+        those = "live" if len(taking) == len(living) else f"live and take {run.stage}"
+        asked = f"a worker host with {_amount(with_gpus)}"
+        return f"{asked}: none of the {len(taking)} that {those} has that ({_most(taking)})"
     active = [host for host in able if host.mode == "active"]
     if not active:
         modes = ", ".join(f"{host.id} on {host.name} is {host.mode}" for host in able[:5])

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from storage import keys
 from storage.errors import NotFound
 from storage.records.database import Database, now
+from storage.records.pages import Page, clamp, page_of
 from storage.records.states import RunState
 from storage.records.tables import DeliveryRow, WebhookRow
 
@@ -52,10 +53,14 @@ def add(db: Database, url: str, states: Sequence[RunState], owner: str, salt: st
         return _read(row)
 
 
-def list_webhooks(db: Database) -> list[Webhook]:
-    """Every webhook, newest first, removed ones included."""
+def list_webhooks(db: Database, cursor: str | None = None, limit: int = 100) -> Page[Webhook]:
+    """A page of webhooks, newest first, removed ones included."""
+    limit = clamp(limit)
+    query = select(WebhookRow).order_by(WebhookRow.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(WebhookRow.id < cursor)
     with db.read() as session:
-        return [_read(row) for row in session.scalars(select(WebhookRow).order_by(WebhookRow.id.desc()))]
+        return page_of(session.scalars(query).all(), limit, lambda row: row.id, _read)
 
 
 def remove(db: Database, webhook_id: str) -> Webhook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message
 
 from migrations.upgrade import upgrade
+from service import known_tokens
 from service.answer_headers import HEADERS
 from service.app import create_app
 from service.problems import TooManyRequests
@@ -21,6 +24,7 @@ from storage.errors import InvalidInput
 from storage.log_format import JsonFormatter
 from storage.records import access_tokens
 from storage.records.access_tokens import ROLES, Role
+from storage.records.database import Database
 from storage.settings import Settings, is_loopback
 from tests.service.conftest import ADDRESS, HERE
 
@@ -223,6 +227,60 @@ def test_a_caller_who_sends_too_many_waits_and_others_do_not(settings: Settings)
         assert refused.headers["retry-after"] == "1"
         assert http.get("/api/v1/runs", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
         assert http.get("/healthz").status_code == 200
+
+
+def test_a_flood_of_bad_tokens_is_cut_before_the_table_is_asked_and_good_ones_pass(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings.model_copy(update={"requests_per_s": 0.001}))  # buckets of one
+    asked, find = [], access_tokens.find
+
+    def counted(db: Database, secret: str) -> access_tokens.AccessToken:
+        asked.append(secret)
+        return find(db, secret)
+
+    secret, late = (access_tokens.create(app.state.parts.db, name, "reader")[1] for name in ("ada", "bob"))
+    monkeypatch.setattr(access_tokens, "find", counted)
+    monkeypatch.setattr(known_tokens, "FOR_S", 0.0)
+    elsewhere = TestClient(app, ADDRESS, client=("127.0.0.2", 1))
+    with TestClient(app, ADDRESS, client=HERE) as http:
+
+        def ask(of: TestClient, secret: str) -> int:
+            return of.get("/api/v1/whoami", headers={"Authorization": f"Bearer {secret}"}).status_code
+
+        assert ask(http, secret) == 200
+        assert {ask(http, f"vlglab_{n}") for n in range(20)} == {429}
+        assert asked == [secret]
+        assert ask(http, secret) == 200, "one that was good before has a bucket of its own"
+        assert http.get("/api/v1/whoami").status_code == 200, "and so has who shows none"
+        assert (ask(http, late), ask(elsewhere, late), ask(http, late)) == (429, 200, 200)
+
+
+def test_the_body_of_one_who_sends_too_many_is_not_read(settings: Settings) -> None:
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings.model_copy(update={"requests_per_s": 0.001}))
+    read, answers = [], []
+
+    async def receive() -> Message:
+        read.append(1)
+        return {"type": "http.request", "body": b"no JSON", "more_body": False}
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/api/v1/runs", "raw_path": b"/api/v1/runs", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")], "client": HERE,
+    }  # fmt: skip
+    for number in range(3):
+        asyncio.run(app({**scope, "state": {}}, receive, send))
+        assert len(read) == 1, number
+    statuses = [message["status"] for message in answers if message["type"] == "http.response.start"]
+    assert statuses == [422, 429, 429]
+    counted = app.state.parts.measures.text().decode()
+    assert 'vlglab_http_answers_total{method="POST",route="(none)",status="429"} 2.0' in counted
 
 
 def test_a_rate_lets_bursts_pass_and_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:

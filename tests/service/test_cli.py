@@ -59,9 +59,9 @@ def test_watching_an_experiment_ends_with_the_runs_and_tells_how(state: str, sta
     api = FakeApi(
         {
             ("POST", "/api/v1/experiments"): DETAIL,
-            ("GET", "/api/v1/runs"): [
-                httpx.Response(200, json=page({**examples.RUN, "state": "queued", "started_at": None})),
-                httpx.Response(200, json=page(run)),
+            ("GET", f"/api/v1/experiments/{DETAIL['id']}"): [
+                httpx.Response(200, json={**DETAIL, "runs": [{**examples.RUN, "state": "queued", "started_at": None}]}),
+                httpx.Response(200, json={**DETAIL, "runs": [run]}),
             ],
             ("GET", f"/api/v1/experiments/{examples.EXPERIMENT['id']}/evaluations"): page(),
         }
@@ -371,6 +371,42 @@ def test_a_dry_run_of_a_file_shows_what_would_be_computed_and_submits_nothing(
     _, out = vlglab(api, *command.split(), str(tmp_path / "asked.json"), "--dry-run", "--json")
     assert json.loads(out)["runs"]
     assert [request.url.params.get("dry_run") for request in api.requests] == ["true", "true"]
+
+
+def test_an_experiment_that_is_deleted_while_it_is_watched_is_not_found(tmp_path: Path) -> None:
+    """Neither an experiment that is gone nor one whose runs went just before it has ended well."""
+    running = httpx.Response(200, json=DETAIL)
+    gone = refusal(404, "not_found", "there is no experiment 'e1'; `vlglab experiments list` shows those there are")
+    (tmp_path / "plan.json").write_text(json.dumps(examples.RUN_LIST_REQUEST))
+    for last, said in ((gone, "there is no experiment"), (httpx.Response(200, json={**DETAIL, "runs": []}), "deleted")):
+        for words in (
+            ("experiments", "watch", DETAIL["id"]),
+            ("experiments", "submit-plan", str(tmp_path / "plan.json"), "--watch"),
+        ):
+            for json_too in ((), ("--json",)):
+                api = FakeApi(
+                    {
+                        ("POST", "/api/v1/experiments"): DETAIL,
+                        ("GET", f"/api/v1/experiments/{DETAIL['id']}"): [running, last],
+                    }
+                )
+                result, _ = vlglab(api, *words, *json_too)
+                assert result.exit_code == 5, result.output
+                assert said in result.stderr and "[not_found]" in result.stderr
+
+
+def test_a_rerun_unsets_what_was_wanted_of_the_old_one() -> None:
+    api = FakeApi({("POST", "/api/v1/runs/r1/rerun"): examples.RUN})
+    unset = [f"--unset={name}" for name in ("priority", "tags", "notes", "time_limit_s", "gpus", "memory_gb")]
+    result, _ = vlglab(api, "runs", "rerun", "r1", "--set", "voxel_m=null", *unset)
+    assert result.exit_code == 0, result.output
+    nothing = dict.fromkeys(("priority", "tags", "notes", "time_limit_s", "gpus", "memory_gb"))
+    assert api.bodies() == [{"changes": {"voxel_m": None}, **nothing}]
+    result, _ = vlglab(api, "runs", "rerun", "r1", "--gpus", "1", "--unset", "gpus")
+    assert result.exit_code == 2 and "got gpus both with a value and in --unset" in result.stderr
+    result, _ = vlglab(api, "runs", "rerun", "r1", "--unset", "spec")
+    assert result.exit_code == 2
+    assert len(api.requests) == 1
 
 
 def test_a_rerun_is_given_what_is_wanted_of_it_and_nothing_else() -> None:

@@ -6,11 +6,12 @@ import io
 import json
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from service import examples
+from service import examples, keeping_examples
 from service.cli.console import Shell
 from service.cli.entry import app
 from tests.service.fake_api import FakeApi
@@ -18,8 +19,8 @@ from tests.service.fake_api import FakeApi
 RUN = "/api/v1/runs/r1"
 EXPERIMENT = "/api/v1/experiments/e1"
 ARTIFACT = "/api/v1/artifacts/k1"
-OF_ARTIFACT = {**examples.REMOVAL, "runs": []}
-OF_EXPERIMENT = {**examples.REMOVAL, "experiment": "e1", "runs": ["r1", "r2"]}
+OF_ARTIFACT = {**keeping_examples.REMOVAL, "runs": []}
+OF_EXPERIMENT = {**keeping_examples.REMOVAL, "experiment": "e1", "runs": ["r1", "r2"]}
 
 
 def vlglab(api: FakeApi, *arguments: str, given: str = "") -> tuple[Result, str, str]:
@@ -38,7 +39,7 @@ def sent(api: FakeApi) -> list[tuple[str, str, dict[str, str]]]:
 @pytest.mark.parametrize(
     ("group", "path", "which", "answer"),
     [
-        ("runs", RUN, "r1", examples.REMOVAL),
+        ("runs", RUN, "r1", keeping_examples.REMOVAL),
         ("experiments", EXPERIMENT, "e1", OF_EXPERIMENT),
         ("features", ARTIFACT, "k1", OF_ARTIFACT),
     ],
@@ -58,10 +59,10 @@ def test_deleting_shows_what_goes_and_asks_first(group: str, path: str, which: s
 
 
 def test_deleting_with_yes_asks_nothing_and_a_dry_run_deletes_nothing() -> None:
-    api = FakeApi({("DELETE", RUN): examples.REMOVAL})
+    api = FakeApi({("DELETE", RUN): keeping_examples.REMOVAL})
     result, out, _ = vlglab(api, "runs", "delete", "r1", "--yes", "--json")
     assert (result.exit_code, sent(api)) == (0, [("DELETE", RUN, {})])
-    assert json.loads(out) == examples.REMOVAL
+    assert json.loads(out) == keeping_examples.REMOVAL
     api.requests.clear()
     result, out, _ = vlglab(api, "runs", "delete", "r1", "--dry-run", "--yes", "--json")
     assert (result.exit_code, sent(api)) == (0, [("DELETE", RUN, {"dry_run": "true"})])
@@ -138,15 +139,25 @@ def test_a_retry_may_begin_anew(anew: tuple[str, ...], params: dict[str, str]) -
 
 def test_hosts_are_listed_and_told_what_to_do() -> None:
     gone = {**examples.HOST, "id": "h2", "alive": False, "retired_at": "2026-01-31T12:00:00Z"}
-    answers: dict[tuple[str, str], Any] = {("GET", "/api/v1/hosts"): {"items": [examples.HOST, gone], "next": None}}
+
+    def listed(request: httpx.Request) -> Any:
+        everyone = [examples.HOST, gone] if "alive" not in request.url.params else [examples.HOST]
+        return {"items": everyone, "next": "more" if "cursor" not in request.url.params else None}
+
+    answers: dict[tuple[str, str], Any] = {("GET", "/api/v1/hosts"): listed}
     answers |= {
         ("POST", f"/api/v1/hosts/h1/{verb}"): {**examples.HOST, "id": "h1"} for verb in ("pause", "resume", "drain")
     }
     api = FakeApi(answers)
     _, out, _ = vlglab(api, "hosts", "list")
     assert "laptop" in out and "16.4 GB" in out and "active" in out and "h2" not in out
-    _, out, _ = vlglab(api, "hosts", "list", "--all")
+    assert [dict(asked.url.params) for asked in api.requests] == [
+        {"alive": "true"},
+        {"alive": "true", "cursor": "more"},
+    ]
+    _, out, _ = vlglab(api, "hosts", "list", "--all", "--limit", "2")
     assert "ended" in out
+    assert len(api.requests) == 3, "two are on the first page"
     for verb, said in (("pause", "vlglab hosts resume h1"), ("resume", "claims runs again"), ("drain", "ends once")):
         result, out, _ = vlglab(api, "hosts", verb, "h1")
         assert result.exit_code == 0 and said in out

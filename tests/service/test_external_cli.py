@@ -35,7 +35,7 @@ def test_a_script_makes_a_run_logs_and_ends_it() -> None:
     assert logged["attempt"] == 1
     assert logged["points"] == [{"name": "loss", "step": 7, "value": 0.5}, {"name": "lr", "step": 7, "value": 1.0}]
     assert started == {"lease_s": 300}
-    assert ended == {"state": "failed", "reason": "no luck"}
+    assert ended == {"state": "failed", "reason": "no luck", "attempt": None}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_metrics_go_in_batches_and_the_end_after_them() -> None:
     assert sum(batches) == 2500 and len(batches) <= 5
     assert points(api) == [("loss", step, step / 7) for step in range(2500)]
     assert api.requests[-1].url.path.endswith("/finish")
-    assert sent(api, "/finish") == [{"attempt": 1, "state": "succeeded"}]
+    assert sent(api, "/finish") == [{"attempt": 1, "state": "succeeded", "reason": None}]
 
 
 def test_steps_count_on_by_themselves_and_what_is_not_finite_is_null() -> None:

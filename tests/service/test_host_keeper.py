@@ -113,10 +113,10 @@ def test_a_host_that_was_drained_gets_no_follower(
     keeper.start()
     eventually(lambda: living_host(config) is not None)
     db = Database.open(config.resolved_database_url)
-    (host,) = hosts.list_hosts(db)
+    (host,) = hosts.list_hosts(db).items
     hosts.set_mode(db, host.id, "draining")
     eventually(lambda: bool(said(caplog, r"is drained; the next start")))
-    assert hosts.list_hosts(db)[0].retired_at is not None
+    assert hosts.list_hosts(db).items[0].retired_at is not None
     db.close()
     keeper.stop(end_host=False)
     assert len(said(caplog, r"started the worker host, process \d+")) == 1

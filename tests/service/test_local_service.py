@@ -18,8 +18,8 @@ import pytest
 from migrations.upgrade import current
 from service import schemas
 from service.cli import local_service
-from service.cli.experiments import runs_of
 from service.cli.local_service import LocalService
+from service.cli.watching import runs_of
 from service.client import Client
 from storage import errors
 from tests.fixtures import waiting

@@ -57,7 +57,7 @@ def answers(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         f"POST {API}/datasets": examples.DATASET,
         f"POST {API}/experiments": {**examples.EXPERIMENT, "id": "e1", "runs": runs},
-        f"GET {API}/runs": {"items": runs, "next": None},
+        f"GET {API}/experiments/e1": {**examples.EXPERIMENT, "id": "e1", "runs": runs},
         f"GET {API}/hosts": {"items": [{**examples.HOST, "pid": os.getpid()}], "next": None},
         f"GET {API}/runs/r-distill/logs": "line 1\nthe loss is not finite\n",
         f"GET {API}/experiments/e1/evaluations": {

@@ -151,9 +151,9 @@ def test_a_host_takes_as_many_runs_as_it_has_slots_and_more_when_they_end(db: Da
         wait_until(lambda: len(launcher.started) == 3)
         assert len({puppet.claim.run_id for puppet in launcher.started}) == 3
         assert {puppet.claim.gpus for puppet in launcher.started} == {()}
-        wait_until(lambda: bool(hosts.list_hosts(db)[0].peak_rss_bytes >= 2 << 40))
+        wait_until(lambda: bool(hosts.list_hosts(db).items[0].peak_rss_bytes >= 2 << 40))
     assert [puppet.terminated for puppet in launcher.started] == [False, True, True]
-    assert not hosts.list_hosts(db)[0].alive
+    assert not hosts.list_hosts(db).items[0].alive
 
 
 def test_each_run_gets_a_gpu_of_its_own(db: Database, host: Host) -> None:
@@ -281,7 +281,7 @@ def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
     left = host.config.store_path / "staging" / "a-dead-token" / "ab12"
     monkeypatch.setattr("workers.host.SWEEP_S", 0.1)
     with serving(host):
-        wait_until(lambda: any(one.alive for one in hosts.list_hosts(db)))
+        wait_until(lambda: any(one.alive for one in hosts.list_hosts(db).items))
         left.mkdir(parents=True)
         wait_until(lambda: not left.parent.exists())
 
@@ -294,7 +294,7 @@ def test_a_host_of_another_revision_than_its_database_does_not_begin(
     be_at(db, found)
     with pytest.raises(WrongRevision, match=rf"revision {found}.*needs {REVISION}.*{advice}"):
         host.serve()
-    assert hosts.list_hosts(db) == []
+    assert hosts.list_hosts(db).items == ()
 
 
 @pytest.mark.parametrize("found", ["0001", "9999"])
@@ -308,7 +308,7 @@ def test_a_host_whose_database_is_upgraded_under_it_claims_nothing_more_and_stop
     assert len(faults) == 1
     assert launcher.started[0].terminated, "its runs are asked to give themselves back"
     with pytest.raises(WrongRevision):
-        claims.claim(db, hosts.list_hosts(db)[0].id, 60.0)
+        claims.claim(db, hosts.list_hosts(db).items[0].id, 60.0)
 
 
 def test_a_run_whose_process_has_the_code_of_another_revision_loses_no_attempt(db: Database, host: Host) -> None:
@@ -329,6 +329,17 @@ def test_the_stages_that_a_host_takes_can_be_named() -> None:
     for wrong in ("extrakt", "external"):
         with pytest.raises(UnknownName, match="VLGLAB_STAGES.*extract"):
             find_stages(wrong)
+
+
+def test_a_host_says_which_stages_it_takes_and_takes_no_others(db: Database, host: Host) -> None:
+    make_all_ready(db, 1, gpu=True)
+    make_all_ready(db, 1, gpu=False)
+    host.only = frozenset({"extract", "verify"})
+    with serving(host) as launcher:
+        wait_until(lambda: launcher.started)
+        time.sleep(5 * host.config.tick_s)
+        assert [one.claim.stage for one in launcher.started] == ["extract"], "it has room for another"
+        assert hosts.list_hosts(db).items[0].stages == ("extract", "verify")
 
 
 def test_the_inventory_of_gpus_can_be_given_by_hand() -> None:

@@ -179,14 +179,14 @@ def test_a_draining_host_ends_when_its_runs_have(
 ) -> None:
     program(DEAF)
     children(settings, run_id)
-    (row,) = hosts.list_hosts(db)
+    (row,) = hosts.list_hosts(db).items
     hosts.set_mode(db, row.id, "draining")
     later = runs.create(db, [PlannedRun("later", stages.EmbedLabels(label_set="scannet20"))])[0]
     make_ready(db, later.id)
     with pytest.raises(AssertionError):
-        waiting.wait_until(lambda: hosts.list_hosts(db)[0].retired_at is not None, within_s=0.5)
+        waiting.wait_until(lambda: hosts.list_hosts(db).items[0].retired_at is not None, within_s=0.5)
     runs.request_cancel(db, run_id)
-    wait_until(lambda: hosts.list_hosts(db)[0].retired_at is not None)
+    wait_until(lambda: hosts.list_hosts(db).items[0].retired_at is not None)
     assert runs.get(db, later.id).state == "ready"
     assert not host.stopping.is_set()
 
@@ -200,5 +200,5 @@ def test_a_host_offers_the_machine_s_memory_unless_it_is_told_otherwise(
         made = Host(db, ProcessLauncher(settings), settings.model_copy(update={"memory_gb": offered}))
         made.stopping.set()
         made.serve()
-        assert hosts.list_hosts(db)[0].memory_gb == expected
-    assert os.getpid() == hosts.list_hosts(db)[0].pid
+        assert hosts.list_hosts(db).items[0].memory_gb == expected
+    assert os.getpid() == hosts.list_hosts(db).items[0].pid

@@ -21,7 +21,8 @@ from storage.labels import IGNORE, label_set
 from storage.specs.parts import Split
 from storage.specs.stages import Evaluate
 from workers import scoring
-from workers.context import Context, Pace, check_order, few
+from workers.context import Context, check_order, few
+from workers.reporting import Pace
 
 SUBSETS = ("covered", "all")
 NO_TRUTH = "no ground truth: these scenes have no per-point labels, so nothing can be scored"

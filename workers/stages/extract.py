@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
 from storage.specs.stages import Extract
-from workers.context import Context, Pace
+from workers.context import Context
 from workers.encoders import choose
 from workers.encoders.encoder import FileEncoder, ImageEncoder
 from workers.geometry import camera, lifting, visibility
+from workers.reporting import Pace
 from workers.scenes import frames
 from workers.scenes.scene import Frame
 from workers.stages.typed import computed_in, write_embeddings

@@ -16,7 +16,8 @@ from storage.artifacts.checking import Norms
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import DatasetInvalid, NotFound, SpecInvalid, naming_scene
 from storage.specs.feature_stages import ImportFeatures
-from workers.context import Context, Pace
+from workers.context import Context
+from workers.reporting import Pace
 from workers.scenes import feature_files
 from workers.scenes.feature_files import Fused
 from workers.stages.typed import computed_in, write_embeddings

@@ -13,7 +13,8 @@ from storage import keys
 from storage.errors import DatasetInvalid, InvalidInput, VlglabError
 from storage.labels import label_set
 from storage.specs.stages import Ingest, Inspect
-from workers.context import Context, Pace, RawDataset
+from workers.context import Context, RawDataset
+from workers.reporting import Pace
 from workers.scenes import choose, frames
 from workers.scenes.scene import Scene, SceneRef, SceneSource
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from storage.artifacts.store import WHOLE
 from storage.labels import label_set
 from storage.specs.stages import Inspect
-from workers.context import Context, Pace
+from workers.context import Context
+from workers.reporting import Pace
 from workers.scenes.inspect import inspect_scene, without_pictures
 from workers.stages import ingest
 

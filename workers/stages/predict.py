@@ -15,11 +15,12 @@ from torch import Tensor
 from storage.artifacts.store import PartReader, PartWriter
 from storage.specs.parts import Network
 from storage.specs.stages import Predict
-from workers.context import Context, Pace
+from workers.context import Context
 from workers.geometry.voxels import voxelize
 from workers.nets import checkpoints
 from workers.nets.minkunet import MinkUNet
 from workers.nets.published import InputFeatures, as_inputs
+from workers.reporting import Pace
 from workers.sparse.choose import choose_engine
 
 

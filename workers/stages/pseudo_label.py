@@ -13,7 +13,8 @@ from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import DatasetInvalid
 from storage.labels import IGNORE
 from storage.specs.stages import PseudoLabel
-from workers.context import Context, Pace, check_order
+from workers.context import Context, check_order
+from workers.reporting import Pace
 
 
 def run(context: Context) -> None:

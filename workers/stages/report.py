@@ -13,7 +13,8 @@ from storage.errors import SpecInvalid
 from storage.labels import IGNORE, NYU40_TO_SCANNET20, LabelSet, label_set
 from storage.specs.stages import Report
 from workers import figures
-from workers.context import Context, Pace, check_order
+from workers.context import Context, check_order
+from workers.reporting import Pace
 
 TITLES = {
     "2d_text": "2D projection",

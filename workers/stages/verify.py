@@ -14,7 +14,8 @@ from storage.artifacts import checking, comparing
 from storage.artifacts.store import ArtifactManifest, PartEntry, scene_of
 from storage.errors import RunStopped, StoreCorrupt, StoreError, VlglabError
 from storage.specs.feature_stages import Verify
-from workers.context import Context, Pace
+from workers.context import Context
+from workers.reporting import Pace
 from workers.stages.again import make_again
 
 _NOTED = 200

@@ -10,6 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.client import Client
+from service.schemas import RerunRequest
 from storage.artifacts.run_files import RunFiles
 from storage.errors import VlglabError
 from storage.records import access_tokens, hosts, leases, runs
@@ -157,6 +159,20 @@ def test_a_rerun_is_a_new_run_with_changes_and_knows_its_old_one(api: Any, worke
     assert other["spec"] == extract["spec"]
 
 
+def test_the_client_unsets_what_was_wanted_and_leaves_what_it_does_not_say(api: Any, offices: str) -> None:
+    wanted = {"priority": 3, "tags": ["a"], "gpus": 2, "memory_gb": 0.5, "notes": "n", "time_limit_s": 60.0}
+    old = api.post("/runs", {**TEXT, **wanted})["id"]
+    nothing: dict[str, Any] = {
+        "priority": 0, "tags": [], "gpus": None, "memory_gb": None, "notes": "", "time_limit_s": None,
+    }  # fmt: skip
+    with Client(ADDRESS, transport=api.transport()) as client:
+        for name in wanted:
+            made = client.rerun(old, RerunRequest.model_validate({name: None}))
+            assert {one: getattr(made, one) for one in wanted} == {**wanted, name: nothing[name]}
+        same = client.rerun(old, RerunRequest())
+        assert {one: getattr(same, one) for one in wanted} == wanted
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -269,6 +285,17 @@ def test_a_ready_run_says_why_nobody_takes_it(api: Any) -> None:
         return str(api.get(f"/runs/{made['id']}")["waiting_for"])
 
     wait_until(lambda: "none of the 1 that live has that (lab: 2 GPUs)" in said(), within_s=60)
+
+
+def test_a_ready_run_says_that_no_host_takes_its_stage(api: Any) -> None:
+    made = api.post("/runs", TEXT)
+    hosts.register(api.parts.db, "lab", 7, 2, [], stages=["verify", "extract"])
+    assert api.get("/hosts")["items"][0]["stages"] == ["extract", "verify"]
+
+    def said() -> str:
+        return str(api.get(f"/runs/{made['id']}")["waiting_for"])
+
+    wait_until(lambda: said().startswith("a worker host that takes embed_labels"), within_s=60)
 
 
 @pytest.mark.parametrize("what", ["runs", "experiments"])

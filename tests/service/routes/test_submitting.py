@@ -201,3 +201,24 @@ def test_an_idempotency_key_makes_a_submission_once(api: Any, offices: str) -> N
     assert send("/experiments", body, "one").status_code == 409, "a key is of one request, whatever its path"
     for wrong in ("", "a b", "x" * 201):
         assert send("/runs", run, wrong).status_code == 422
+
+
+def test_a_key_whose_run_or_experiment_was_deleted_is_spent(api: Any, offices: str) -> None:
+    """Nothing is made again for whoever only sends a request twice; a new key makes it."""
+    run = {"spec": INGEST, "dataset": offices}
+    source = api.post("/runs", run)["id"]
+    bodies = {"/runs": run, "/experiments": recipe(), f"/runs/{source}/rerun": {"notes": "again"}}
+    for number, (path, body) in enumerate(bodies.items()):
+
+        def send(key: str, path: str = path, body: Any = body) -> Any:
+            return api.http.post("/api/v1" + path, json=body, headers={"Idempotency-Key": key})
+
+        made = send(f"k{number}").json()["id"]
+        where = f"/{'experiments' if 'runs' not in path else 'runs'}/{made}"
+        api.post(f"{where}/cancel", status=200)
+        assert api.http.delete("/api/v1" + where).status_code == 200
+        again = send(f"k{number}")
+        assert again.status_code == 409
+        problem = api.problem(again)
+        assert problem["code"] == "key_spent" and made in problem["detail"] and "take a new key" in problem["detail"]
+        assert send(f"n{number}").status_code == 201

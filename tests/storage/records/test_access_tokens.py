@@ -20,7 +20,7 @@ def test_a_secret_finds_its_token_and_is_kept_nowhere(db: Database) -> None:
     with db.read() as session:
         kept = [str(vars(row)) for row in session.scalars(select(AccessTokenRow))]
     assert not any(secret in row or secret.removeprefix("vlglab_") in row for row in kept)
-    assert [token.id for token in access_tokens.list_tokens(db)] == [other.id, made.id]
+    assert [token.id for token in access_tokens.list_tokens(db).items] == [other.id, made.id]
 
 
 @pytest.mark.parametrize("secret", ["", "vlglab_", "vlglab_" + "x" * 43, "'; DROP TABLE access_tokens; --"])
@@ -57,14 +57,14 @@ def test_the_last_use_is_written_down_at_most_once_a_minute(db: Database) -> Non
     made, secret = access_tokens.create(db, "ada", "reader")
     assert made.last_used_at is None
     access_tokens.find(db, secret)
-    first = access_tokens.list_tokens(db)[0].last_used_at
+    first = access_tokens.list_tokens(db).items[0].last_used_at
     assert first is not None
     access_tokens.find(db, secret)
-    assert access_tokens.list_tokens(db)[0].last_used_at == first
+    assert access_tokens.list_tokens(db).items[0].last_used_at == first
     with db.write() as session:
         session.get_one(AccessTokenRow, made.id).last_used_at = first - timedelta(seconds=61)
     access_tokens.find(db, secret)
-    again = access_tokens.list_tokens(db)[0].last_used_at
+    again = access_tokens.list_tokens(db).items[0].last_used_at
     assert again is not None and again >= first
 
 
@@ -88,7 +88,7 @@ def test_the_first_admin_is_made_once_and_only_where_its_secret_was_kept(db: Dat
 
     with pytest.raises(OSError, match="full"):
         access_tokens.create_first_admin(db, refuse)
-    assert not access_tokens.has_admin(db) and access_tokens.list_tokens(db) == []
+    assert not access_tokens.has_admin(db) and access_tokens.list_tokens(db).items == ()
     kept: list[str] = []
     threads = [threading.Thread(target=access_tokens.create_first_admin, args=(db, kept.append)) for _ in range(4)]
     for thread in threads:

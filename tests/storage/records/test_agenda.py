@@ -19,6 +19,7 @@ from storage.records.states import FINAL
 from storage.settings import Settings
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import OutputRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.moving_runs import end, work
 
 LABELS = stages.EmbedLabels(label_set="s3dis13")
@@ -236,7 +237,7 @@ def test_two_planners_leave_nothing_that_a_plan_of_everything_would_move(
 
 def something_happens(db: Database, host: str, chance: random.Random) -> None:
     """A worker takes a run and ends it somehow, or somebody cancels or retries one."""
-    known = runs.list_runs(db, limit=500).items
+    known = list_runs(db, limit=500).items
     what = chance.choice([*["work"] * 14, "failed", "cancelled", "released", "cancel", "retry", "retry", "retry"])
     if what == "cancel":
         chosen = [run.id for run in known if run.state not in FINAL]

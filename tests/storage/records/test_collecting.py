@@ -42,6 +42,7 @@ from storage.records.submissions import Submission, Wishes
 from storage.records.tables import Base, RemovalRow, RunInputRow, RunRow
 from storage.specs import stages
 from storage.specs.plans import ArtifactRef, OutputRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.moving_runs import make_ready
 from tests.fixtures.publishing import leave, publish, write_manifest, write_parts
 
@@ -495,7 +496,7 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
 
     def forget() -> None:
         while not done.is_set():
-            for run in runs.list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
+            for run in list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
                 Remover(db, store, RunFiles(store.root)).run(run.id)
 
     def guarded(what: Callable[[], object]) -> None:
@@ -521,7 +522,7 @@ def test_collecting_beside_workers_of_the_same_keys_and_readers_with_leases_dama
     assert faults == []
     for row in artifacts.list_artifacts(db).items:
         assert store.verify(row.key) == []
-    for run in runs.list_runs(db).items:
+    for run in list_runs(db).items:
         Remover(db, store, RunFiles(store.root)).run(run.id)
     collector.collect()
     assert (on_disk(store), soundness.check_rows(db)) == (set(), [])

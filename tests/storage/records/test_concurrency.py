@@ -13,6 +13,7 @@ from storage.records import claims, events, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.runs import Run
+from tests.fixtures.listed_runs import list_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAIMER = """
@@ -45,7 +46,7 @@ def test_threads_that_claim_never_get_the_same_run(db: Database, host: str, read
     taken = [claim for mine in got for claim in mine]
     assert sorted(claim.run_id for claim in taken) == made
     assert len({claim.token for claim in taken}) == len(made)
-    assert {run.attempt for run in runs.list_runs(db).items} == {1}
+    assert {run.attempt for run in list_runs(db).items} == {1}
 
 
 def test_processes_that_claim_never_get_the_same_run(

@@ -6,15 +6,18 @@ import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import JSON, event, literal, select, text
+from sqlalchemy import JSON, literal, select, text
+from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, ExtraMissing
-from storage.records import database, postgres
+from storage.records import database, postgres, postgres_waiting
 from storage.records.database import Database, file_system_of
 from tests.fixtures.postgres import running_server
 
@@ -99,14 +102,15 @@ def connecting(url: str) -> dict[str, object]:
     class Stop(Exception):
         pass
 
-    def stop(_dialect: object, _record: object, _positional: object, named: dict[str, object]) -> None:
+    def stop(**named: object) -> None:
         told.update(named)
         raise Stop
 
     db = Database.open(url)
-    event.listen(db.engine, "do_connect", stop)
-    with pytest.raises(Stop):
-        db.engine.connect()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(postgres_waiting.WatchedConnection, "opened", stop)
+        with pytest.raises(Stop):
+            db.engine.connect()
     db.close()
     return told
 
@@ -148,6 +152,49 @@ def test_a_server_that_has_stopped_is_a_database_error_to_a_new_connection() -> 
             assert session.scalar(text("SELECT 1")) == 1
         db.close()
         other.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(120)
+def test_a_server_that_hangs_is_a_database_error_to_a_connection_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its processes are stopped: the kernel answers keepalives, and statements would wait for ever."""
+    monkeypatch.setattr(postgres_waiting, "SILENCE_S", 0.5)
+    with running_server() as server:
+        db, processes = Database.open(f"{server}postgres"), list[psutil.Process]()
+
+        def hang(session: Session) -> None:
+            backend = psutil.Process(int(session.scalar(text("SELECT pg_backend_pid()")) or 0))
+            processes.extend([*backend.parents()[:1], *backend.parents()[0].children(recursive=True)])
+            for process in processes:
+                process.suspend()
+            session.execute(text("SELECT 1"))
+
+        try:
+            with pytest.raises(DatabaseError, match="answers no new connection either"), db.write() as session:
+                hang(session)
+        finally:
+            for process in processes:
+                process.resume()
+        with db.read() as session:
+            assert session.scalar(text("SELECT 1")) == 1, "and when it goes on, so does its client"
+        db.close()
+
+
+@pytest.mark.postgres
+def test_a_statement_that_takes_long_is_not_cut_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_waiting, "SILENCE_S", 0.2)
+    asked, connect = [], psycopg.connect
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        asked.append(options)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    db = Database.open(postgres_url)
+    with db.read() as session:
+        assert session.scalar(text("SELECT 7 FROM pg_sleep(1.5)")) == 7
+    db.close()
+    assert asked, "the server was asked meanwhile"
 
 
 def test_sqlite_keeps_a_write_ahead_log_and_foreign_keys(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from storage.records.experiments import Experiment
 from storage.records.states import RunState
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import OutputRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 
 
 def submit(db: Database, plan: Sequence[PlannedRun], name: str = "x") -> Experiment:
@@ -65,7 +66,7 @@ def test_all_its_runs_are_written_or_none(db: Database, offices: str) -> None:
     with pytest.raises(SpecInvalid):
         submit(db, plan)
     assert experiments.list_experiments(db).items == ()
-    assert runs.list_runs(db).items == ()
+    assert list_runs(db).items == ()
 
 
 def test_pages_are_newest_first(db: Database, offices: str) -> None:

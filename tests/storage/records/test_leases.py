@@ -15,6 +15,7 @@ from storage.records.evaluations import EvaluationRow
 from storage.records.features import Finding
 from storage.records.runs import Run
 from storage.specs import stages
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.moving_runs import end, make_ready
 
 NewRun = Callable[..., Run]
@@ -46,7 +47,7 @@ WRITES: dict[str, dict[str, Any]] = {
 def everything(db: Database) -> list[Any]:
     """All that a run's worker could have changed."""
     found: list[Any] = []
-    for run in runs.list_runs(db).items:
+    for run in list_runs(db).items:
         found += [run, events.after(db, run.id), metrics.history(db, run.id), evaluations.for_run(db, run.id)]
     return [*found, artifacts.list_artifacts(db).items]
 

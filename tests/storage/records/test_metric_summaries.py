@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.records import leases, metrics, runs
+from storage.records import leases, metrics
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
 from storage.records.run_filters import MetricBound, RunFilter
 from storage.records.tables import MetricSummaryRow
+from tests.fixtures.listed_runs import list_runs
 
 Claimed = Callable[..., Claim]
 NewArtifact = Callable[..., ArtifactRow]
@@ -80,5 +81,5 @@ def test_an_evaluation_s_scores_are_metrics_of_the_runs_that_gave_it(
         assert latest == {
             "miou": 0.5, "macc": 0.7, "miou.2d_text": 0.4, "macc.2d_text": 0.5, "miou.ours": 0.5, "macc.ours": 0.7,
         }  # fmt: skip
-    found = runs.list_runs(db, RunFilter(metrics=(MetricBound.parse("miou.2d_text>30%"),)))
+    found = list_runs(db, RunFilter(metrics=(MetricBound.parse("miou.2d_text>30%"),)))
     assert [run.id for run in found.items] == [again.run_id, claim.run_id]

@@ -109,6 +109,24 @@ def test_what_a_ready_run_waits_for(db: Database, ask: Ask) -> None:
         waits.reason(db, runs.get(db, "r404"))
 
 
+def test_a_run_of_a_stage_that_no_living_host_takes_says_so(db: Database, ask: Ask) -> None:
+    run, large = ask(), ask(gpus=2)
+    encoder = hosts.register(db, "encoder", 1, 1, [0, 1, 2], stages=["verify", "extract"])
+    assert waits.reason(db, runs.get(db, run)) == (
+        "a worker host that takes embed_labels (VLGLAB_STAGES): none of the 1 that live does (encoder: extract, verify)"
+    )
+    assert taken(db, encoder) == []
+    trainer = hosts.register(db, "trainer", 2, 1, [0], stages=["embed_labels"])
+    assert waits.reason(db, runs.get(db, run)) == "room: 1 living worker host could hold it, as soon as runs there end"
+    assert waits.reason(db, runs.get(db, large)) == (
+        "a worker host with 2 GPUs: none of the 1 that live and take embed_labels has that (trainer: 1 GPUs)"
+    )
+    hosts.retire(db, trainer)
+    assert "none of the 1 that live does" in str(waits.reason(db, runs.get(db, run)))
+    hosts.register(db, "all", 3, 1, [])
+    assert str(waits.reason(db, runs.get(db, run))).startswith("room: 1 living worker host")
+
+
 def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
     planned = [
         PlannedRun("ingest", stages.Ingest(label_set="s3dis13"), {}, offices),

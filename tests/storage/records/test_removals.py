@@ -39,6 +39,7 @@ from storage.records.submissions import Submission, Wishes
 from storage.records.tables import Base, MetricSummaryRow, RemovalRow, RunInputRow, RunRow
 from storage.specs import stages
 from storage.specs.plans import OutputRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.moving_runs import make_ready
 from tests.fixtures.publishing import publish
 
@@ -381,7 +382,7 @@ def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(
 
     def delete() -> None:
         while not done.is_set():
-            for run in runs.list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
+            for run in list_runs(db, runs.RunFilter(state="succeeded")).items[::2]:
                 try:
                     remover.run(run.id, at_once=True)
                 except Exception as error:  # noqa: BLE001
@@ -396,11 +397,11 @@ def test_deleting_beside_workers_that_publish_the_same_parts_damages_nothing(
     done.set()
     deleter.join()
     assert faults == []
-    left = runs.list_runs(db).items
+    left = list_runs(db).items
     assert all(run.state == "succeeded" for run in left)
     for run in left:
         assert store.verify(run.outputs["scenes"]) == []
     for run in left:
         remover.run(run.id, at_once=True)
     assert rows(db) == {} and there(store, *scenes) == [False] * 4
-    assert hosts.list_hosts(db)
+    assert hosts.list_hosts(db).items

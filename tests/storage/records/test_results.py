@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from storage.errors import NameTaken, NotFound, UnknownName
 from storage.records import artifacts, claims, datasets, evaluations, events, experiments, hosts, leases, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
-from storage.records.database import Database
+from storage.records.database import Database, now
 from storage.records.datasets import Dataset
 from storage.records.evaluations import EvaluationRow
+from storage.records.tables import HostRow
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
 from tests.fixtures.moving_runs import make_ready
@@ -136,13 +139,15 @@ def test_a_host_lives_while_it_beats(db: Database) -> None:
     second = hosts.register(db, "b", 12, 1, [0, 1])
     hosts.beat(db, first, 100, 300)
     hosts.beat(db, first, 200, 250)
-    found = {h.id: h for h in hosts.list_hosts(db)}
+    found = {h.id: h for h in hosts.list_hosts(db).items}
     assert (found[first].rss_bytes, found[first].peak_rss_bytes) == (200, 300)
     assert found[second].gpus == (0, 1)
     assert [h.alive for h in found.values()] == [True, True]
     hosts.retire(db, first)
-    assert {h.id: h.alive for h in hosts.list_hosts(db)} == {first: False, second: True}
-    assert not any(h.alive for h in hosts.list_hosts(db, alive_s=-1.0))
+    assert {h.id: h.alive for h in hosts.list_hosts(db).items} == {first: False, second: True}
+    with db.write() as session:
+        session.execute(update(HostRow).values(heartbeat_at=now(session) - timedelta(seconds=hosts.ALIVE_S + 1)))
+    assert not any(h.alive for h in hosts.list_hosts(db).items) and hosts.living(db) == []
     with pytest.raises(NotFound, match="register it first"):
         hosts.beat(db, "h404", 0, 0)
 

@@ -16,6 +16,7 @@ from storage.records import run_fields, runs, walks
 from storage.records.database import Database
 from storage.records.run_filters import MetricBound, RunFilter, RunSort
 from storage.records.runs import Run
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.postgres import new_database
 
 NUM_RUNS = 1500
@@ -50,7 +51,7 @@ def walked(db: Database, only: RunFilter, sort: str = "newest", limit: int = 7) 
     found: list[str] = []
     cursor: str | None = None
     while True:
-        page = runs.list_runs(db, only, cursor, limit, sort=RunSort.parse(sort))
+        page = list_runs(db, only, cursor, limit, sort=RunSort.parse(sort))
         assert len(page.items) <= limit
         found += [run.id for run in page.items]
         cursor = page.next
@@ -158,16 +159,16 @@ def test_pages_of_any_size_make_the_same_list(lab: Database, every: list[Run], s
 
 def test_a_page_may_be_empty_and_lead_on(lab: Database) -> None:
     only = RunFilter(text="step 7 is")
-    first = runs.list_runs(lab, only, limit=3)
+    first = list_runs(lab, only, limit=3)
     assert first.items == ()
     assert first.next is not None
 
 
 @pytest.mark.parametrize("sort", ["finished", "priority", "lowest:loss"])
 def test_a_cursor_belongs_to_its_order(lab: Database, sort: str) -> None:
-    cursor = runs.list_runs(lab, limit=1).next
+    cursor = list_runs(lab, limit=1).next
     with pytest.raises(InvalidInput, match="sorted by"):
-        runs.list_runs(lab, cursor=cursor, sort=RunSort.parse(sort))
+        list_runs(lab, cursor=cursor, sort=RunSort.parse(sort))
 
 
 @pytest.mark.parametrize(
@@ -175,13 +176,13 @@ def test_a_cursor_belongs_to_its_order(lab: Database, sort: str) -> None:
 )
 def test_a_cursor_that_no_page_gave(lab: Database, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="start again without"):
-        runs.list_runs(lab, cursor=cursor)
+        list_runs(lab, cursor=cursor)
 
 
 def test_moments_of_cursors_are_in_utc(lab: Database) -> None:
     cursor = base64.urlsafe_b64encode(b'["finished", "0001-01-01T00:00:00+14:00", "r1"]').decode().rstrip("=")
     with pytest.raises(InvalidInput, match="start again without"):
-        runs.list_runs(lab, cursor=cursor, sort=RunSort.parse("finished"))
+        list_runs(lab, cursor=cursor, sort=RunSort.parse("finished"))
 
 
 def test_numbers_of_cursors_have_bounds() -> None:

@@ -12,6 +12,7 @@ from storage.records.database import Database
 from storage.records.runs import Run, RunFilter
 from storage.specs import presets, recipes, stages
 from storage.specs.plans import ArtifactRef, OutputRef, PlannedRun
+from tests.fixtures.listed_runs import list_runs
 
 NewRun = Callable[..., Run]
 Claimed = Callable[..., Claim]
@@ -68,7 +69,7 @@ def test_inputs_that_do_not_exist_are_refused(db: Database, new_run: NewRun, off
         new_run(stages.Extract(), {"scenes": OutputRef(ingest.id, "ground_truth")})
     with pytest.raises(UnknownName, match="dataset 'ofices'.*offices"):
         runs.create(db, [PlannedRun("ingest", INGEST, {}, "ofices")])
-    assert [run.id for run in runs.list_runs(db).items] == [ingest.id]
+    assert [run.id for run in list_runs(db).items] == [ingest.id]
 
 
 def test_an_artifact_of_another_kind_is_refused(db: Database, new_run: NewRun, claimed: Claimed) -> None:
@@ -116,7 +117,7 @@ def test_a_cycle_is_refused(db: Database, offices: str) -> None:
         runs.create(db, [first, second])
     with pytest.raises(SpecInvalid, match="does not come before it"):
         runs.create(db, [PlannedRun("own", stages.Extract(), {"scenes": OutputRef("own", "embeddings")}, offices)])
-    assert runs.list_runs(db).items == ()
+    assert list_runs(db).items == ()
 
 
 def test_pages_show_every_run_once_newest_first(db: Database, new_run: NewRun) -> None:
@@ -125,7 +126,7 @@ def test_pages_show_every_run_once_newest_first(db: Database, new_run: NewRun) -
     cursor: str | None = None
     sizes = []
     while True:
-        page = runs.list_runs(db, cursor=cursor, limit=3)
+        page = list_runs(db, cursor=cursor, limit=3)
         seen += [run.id for run in page.items]
         sizes.append(len(page.items))
         if not sizes[1:]:
@@ -143,7 +144,7 @@ def test_lists_can_be_narrowed(db: Database, new_run: NewRun, claimed: Claimed) 
     running = claimed().run_id
 
     def ids(only: RunFilter) -> set[str]:
-        return {run.id for run in runs.list_runs(db, only).items}
+        return {run.id for run in list_runs(db, only).items}
 
     assert ids(RunFilter(state="running")) == {running}
     assert ids(RunFilter(stage="embed_labels")) == {labels.id}

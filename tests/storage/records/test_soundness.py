@@ -19,6 +19,7 @@ from storage.records.claims import Claim
 from storage.records.database import Database
 from storage.records.runs import Run
 from tests.fixtures.any_rows import contents
+from tests.fixtures.listed_runs import list_runs
 from tests.fixtures.moving_runs import end, make_ready
 
 
@@ -51,7 +52,7 @@ def test_a_lab_with_runs_in_every_state_is_sound(
     claimed()
     new_run()
     ready_run()
-    assert {run.state for run in runs.list_runs(db).items} == {
+    assert {run.state for run in list_runs(db).items} == {
         "succeeded", "failed", "cancelled", "queued", "ready", "running"
     }  # fmt: skip
     assert findings(db) == []
