@@ -40,7 +40,7 @@ def run(
 ) -> trial.Trial:  # fmt: skip
     assert isinstance(rooms.store, ZarrStore)
     named = {"artifact": made.key} if stage == "repair" else {}
-    inputs = {"embeddings": made} if stage == "verify" else {}
+    inputs = {"artifact": made} if stage == "verify" else {}
     scratch = rooms.store.root / "resume" / "r1"
     machine = Machine(scratch=scratch, **({} if weights is None else {"weights": weights}))
     known = {} if recorded is None else {"artifact": recorded}
