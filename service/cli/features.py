@@ -11,15 +11,18 @@ from service import schemas
 from service.cli import completion
 from service.cli.console import Shell, first, plain_table, shell, show_pairs
 from service.cli.datasets import Limit
-from service.cli.raw_datasets import RawDataset, dataset_of
+from service.cli.raw_datasets import RawDataset, registered
 from service.cli.run_table import moment, size
 from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, outcome
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, NotFound, StoreCorrupt
 
 app = typer.Typer(no_args_is_help=True, help="Feature stores: published per-point embeddings.")
 
 FeatureKey = Annotated[str, typer.Argument(help="A feature store's key.", autocompletion=completion.features)]
+AnyKey = Annotated[
+    str, typer.Argument(help="A feature store's key, or another artifact's.", autocompletion=completion.features)
+]
 
 
 @app.command("list")
@@ -78,7 +81,7 @@ def show(ctx: typer.Context, key: FeatureKey, as_json: Json = False) -> None:
 @app.command("verify")
 def verify(
     ctx: typer.Context,
-    key: FeatureKey,
+    key: AnyKey,
     recompute: Annotated[
         int, typer.Option(min=0, max=1000, help="Scenes to make again from their images and compare.")
     ] = 1,
@@ -89,25 +92,29 @@ def verify(
 
     One scene, or as many as --recompute says, is made again from its images where these and the weights are at hand.
     Ends with status 1 where there are faults, which are printed. The outcome is kept: `features list` shows it.
+    An artifact of any other kind (labels, scenes, a checkpoint) is checked too: its files, shapes and values; --json
+    gives the run.
     """
     at = shell(ctx)
-    raw = dataset_of(at, key) if recompute and dataset is None else dataset
+    known = _feature(at, key)
+    raw = registered(at, known.dataset) if known is not None and recompute and dataset is None else dataset
     wanted = schemas.RunRequest.model_validate(
         {
             "name": "verify",
             "spec": {"stage": "verify", "recompute": recompute},
-            "inputs": {"embeddings": {"artifact": key}},
+            "inputs": {"artifact": {"artifact": key}},
             "dataset": raw,
         }
     )
     made = at.client.submit_run(wanted)
     (run,) = follow(lambda: [at.client.run(made.id)], at.err)
-    found = at.client.feature(key)
+    found = None if known is None else at.client.feature(key)
     if as_json:
-        show_json(found)
-    elif found.verified_by == run.id:
-        at.out.print(f"{key}: {_verifies(found)}", markup=False, highlight=False, soft_wrap=True)
-        if found.num_faults:
+        show_json(run if found is None else found)
+    elif run.state == "succeeded" or run.reason_code == StoreCorrupt.code:
+        said = ("yes" if run.state == "succeeded" else "NO") if found is None else _verifies(found)
+        at.out.print(f"{key}: {said}", markup=False, highlight=False, soft_wrap=True)
+        if run.state != "succeeded":
             _show_faults(at, run)
     raise typer.Exit(outcome([run], at.err))
 
@@ -176,6 +183,14 @@ def _row(one: schemas.Feature) -> tuple[str, ...]:
         "?" if one.verified_at is None else "NO" if one.num_faults else "yes",
         moment(one.created_at),
     )
+
+
+def _feature(at: Shell, key: str) -> schemas.FeatureDetail | None:
+    """A feature store; None where no feature store has that key."""
+    try:
+        return at.client.feature(key)
+    except NotFound:
+        return None
 
 
 def _covered(one: schemas.Feature) -> str:

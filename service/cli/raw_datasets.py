@@ -27,7 +27,12 @@ def dataset_of(at: Shell, key: str) -> str | None:
         NotFound: no artifact of that key is published.
     """
     name = at.client.artifact(key).attributes.get("dataset")
-    if not isinstance(name, str):
+    return registered(at, name if isinstance(name, str) else None)
+
+
+def registered(at: Shell, name: str | None) -> str | None:
+    """The name of a dataset, where one of that name is registered; None where there is none."""
+    if name is None:
         return None
     try:
         return at.client.dataset(name).name

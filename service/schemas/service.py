@@ -149,7 +149,7 @@ class StagePort(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    kind: ArtifactKind
+    kind: ArtifactKind | None = Field(description="The kind of artifact that it takes; null: any.")
     required: bool
     many: bool = Field(description="Takes several, each under a name: <port>.<name>.")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import tempfile
 import threading
 import time
@@ -29,6 +28,8 @@ LOOK_S = 60.0
 IN_USE_S = 600.0
 """A part that somebody opened so many seconds ago is not dropped."""
 _GROUP = "zarr.json"
+_NO_ARTIFACT = "-"
+"""What can be no artifact's key, to withdraw parts alone."""
 
 
 class Copies:
@@ -46,11 +47,13 @@ class Copies:
         """The folder of a part's copies; copies of another part that once had this key are removed."""
         folder = self._local.part_path(key)
         known = folder / part_files.MANIFEST
+        copied = _holds_copies(folder)
         with contextlib.suppress(FileNotFoundError):
             if known.read_bytes() == manifest:
                 os.utime(known)
                 return folder
-            shutil.rmtree(folder, ignore_errors=True)
+        if copied:  # of another part that had this key, or of who knows what: the copy of its manifest is gone
+            self.drop(key)
         self.make_room()
         write_whole(known, lambda path: bool(path.write_bytes(manifest)))
         return folder
@@ -82,12 +85,13 @@ class Copies:
                 (from_folder / name).rename(folder / name)
 
     def drop(self, key: str, name: str = "") -> None:
-        """Removes the copy of one file, or of a whole part."""
+        """Removes the copy of one file, or of a whole part: at once, so that no copies are left without a manifest."""
         path = self._local.part_path(key)
         if name:
             (path / name).unlink(missing_ok=True)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            self._local.withdraw(_NO_ARTIFACT, [key])
+            self._local.clear()
 
     def faults(self, key: str, content: bytes, manifest: PartManifest) -> Iterable[str]:
         """Of the files that are here already: one that a program changed would be read as it is."""
@@ -156,6 +160,13 @@ class _FetchingReader(ZarrPartReader):
     def _check_size(self, file: str, expected: int) -> None:
         self._bring(file, expected)
         super()._check_size(file, expected)
+
+
+def _holds_copies(folder: Path) -> bool:
+    """Whether there is more in a part's folder than what is being written just now."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(not path.name.startswith(".") for path in folder.iterdir())
+    return False
 
 
 def write_whole(path: Path, write: Callable[[Path], bool]) -> None:

@@ -193,7 +193,7 @@ class ObjectStore:
         prefixes = [*map(_part_prefix, sorted(parts)), f"artifacts/{key}/"]
         there = [prefix for prefix in prefixes if self._objects.exists(prefix + part_files.MANIFEST)]
         for prefix in there:
-            self._objects.put(f"withdrawn/{secrets.token_hex(8)}", prefix.encode())
+            self._note(prefix)
             self._objects.delete(prefix + part_files.MANIFEST)
 
     def clear(self) -> int:
@@ -201,13 +201,20 @@ class ObjectStore:
         notes = self._objects.under("withdrawn/")
         for note, at in notes.items():
             prefix = (self._objects.get(note) or b"").decode()
-            if prefix and not self._objects.exists(prefix + part_files.MANIFEST):
+            published = bool(prefix) and self._objects.exists(prefix + part_files.MANIFEST)
+            if prefix and not published:
                 old = [name for name, changed in self._objects.under(prefix).items() if changed <= at]
                 self._objects.delete(*old)
                 if prefix.startswith("parts/"):
                     self._copies.drop(prefix.rstrip("/").rpartition("/")[2])
             self._objects.delete(note)
+            if published and not self._objects.exists(prefix + part_files.MANIFEST):
+                self._note(prefix)  # whoever wrote that note was withdrawing it just then
         return len(notes)
+
+    def _note(self, prefix: str) -> None:
+        """Notes what `clear` is to remove: objects under a prefix that are there now and have no manifest then."""
+        self._objects.put(f"withdrawn/{secrets.token_hex(8)}", prefix.encode())
 
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""
@@ -220,25 +227,33 @@ class ObjectStore:
         return (name.split("/")[2] for name in self._objects.under("parts/") if name.endswith(end))
 
     def staged(self) -> frozenset[str]:
-        """Tokens under which something is written here or sent from anywhere; see `ArtifactStore.staged`."""
-        return self._local.staged() | {name.split("/")[1] for name in self._objects.under("staging/")}
+        """Tokens under which something is written here or sent from anywhere; see `ArtifactStore.staged`.
+
+        What was withdrawn and is not yet removed is among them, by the name of its note after a dot.
+        """
+        sent = {name.split("/")[1] for name in self._objects.under("staging/")}
+        withdrawn = {name.replace("withdrawn/", ".") for name in self._objects.under("withdrawn/")}
+        return self._local.staged() | sent | withdrawn
 
     def sweep(self, tokens: frozenset[str], among: frozenset[str] | None = None) -> int:
-        """Removes what dead writers left here and there; see `ArtifactStore.sweep`."""
+        """Removes what dead writers left here and there; see `ArtifactStore.sweep`.
+
+        Their marks go before what they sent: a writer that outlived its lease sees that, whatever comes between.
+        """
         dead = {name for name in (self.staged() if among is None else among) if name not in tokens}
         here = self._local.staged() & dead
         swept = self._local.sweep(tokens, frozenset(dead))
-        marks = [name.split("/")[1:] for name in self._objects.under("staging/")]
+        marks = [(name.split("/")[1], name.split("/")[2]) for name in self._objects.under("staging/")]
         alive = {key for token, key in marks if token not in dead}
         for token, key in marks:
-            if token not in dead:
-                continue
-            prefix = _part_prefix(key)
-            if key not in alive and not self._objects.exists(prefix + part_files.MANIFEST):
-                self._objects.delete(*self._objects.under(prefix))
-            self._objects.delete(f"staging/{token}/{key}")
-        swept += len({token for token, _ in marks} & dead - here)
-        return swept
+            if token in dead:
+                if key not in alive:
+                    self._note(_part_prefix(key))
+                self._objects.delete(f"staging/{token}/{key}")
+        there = {token for token, _ in marks} | {name for name in dead if name.startswith(".")}
+        if there & dead:
+            self.clear()
+        return swept + len(there & dead - here)
 
     def _send(self, staging: Path, manifest: PartManifest, token: str) -> None:
         """Puts the files of a part where it will lie, then its manifest, unless somebody published it meanwhile.
@@ -247,24 +262,28 @@ class ObjectStore:
             StoreCorrupt: the staging folder or the mark was swept meanwhile, or an object is not as long as its file.
         """
         prefix, mark = _part_prefix(manifest.key), f"staging/{token}/{manifest.key}"
+        name = prefix + part_files.MANIFEST
         content = (staging / part_files.MANIFEST).read_bytes() if staging.is_dir() else b""
         if not content:
             raise _swept(manifest.key)
         created = False
-        if not self._objects.exists(prefix + part_files.MANIFEST):
+        if not self._objects.exists(name):
             self._objects.put(mark, b"")
             try:
-                arrived = side_by_side(lambda name: self._sent(prefix + name, staging / name), manifest.files)
+                arrived = side_by_side(lambda file: self._sent(prefix + file, staging / file), manifest.files)
             except FileNotFoundError as error:
                 raise _swept(manifest.key) from error
             sizes = zip(manifest.files.items(), arrived, strict=True)
-            if short := [name for (name, file), size in sizes if size != file.num_bytes]:
+            if short := [path for (path, file), size in sizes if size != file.num_bytes]:
                 raise StoreCorrupt(
                     f"the part {manifest.key} is not published: {short[0]} did not arrive whole; run the stage again"
                 )
-            if not self._objects.exists(mark):
+            created = self._objects.exists(mark) and self._objects.create(name, content)
+            if not self._objects.exists(mark):  # a sweep that took it earlier may be at our files, one to come is not
+                if created:
+                    self._objects.delete(name)
+                self._objects.put(mark, b"")  # for the next sweep: of what was sent since this one nothing else tells
                 raise _swept(manifest.key)
-            created = self._objects.create(prefix + part_files.MANIFEST, content)
             self._objects.delete(mark)
         if created or self.part_manifest_file(manifest.key) == content:
             self._copies.keep(manifest.key, content, manifest.files, staging)

@@ -36,10 +36,10 @@ class ImportFeatures(StageSpec):
 
 
 class Verify(StageSpec):
-    """Checks published embeddings to the last byte, and against the points of the scenes that they are of."""
+    """Checks a published artifact to the last byte; embeddings also against the points of the scenes they are of."""
 
     inputs: ClassVar[Mapping[str, Port]] = {
-        "embeddings": Port("embeddings"),
+        "artifact": Port(None),
         "scenes": Port("scenes", required=False),
     }
 
@@ -48,6 +48,6 @@ class Verify(StageSpec):
         1,
         ge=0,
         le=1000,
-        description="Scenes, drawn by chance, whose embeddings are made again from their images and compared, where "
+        description="Scenes of embeddings, drawn by chance, that are made again from their images and compared, where "
         "the run names the dataset and scenes and weights are at hand.",
     )

@@ -46,7 +46,8 @@ class Spec(BaseModel):
 class Port:
     """One input of a stage: the kind of artifact it takes, and how many."""
 
-    kind: ArtifactKind
+    kind: ArtifactKind | None
+    """None: any."""
     required: bool = True
     many: bool = False
     """True where the stage takes several, each under a name of the user's: `<port>.<name>`."""

@@ -364,7 +364,7 @@ def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> N
         port = spec.port_of(name)
         if port is None:
             raise SpecInvalid(f"the stage {spec.stage!r} takes no input {name!r}; it takes: {known}")
-        if kind is not None and kind != port.kind:
+        if None not in (kind, port.kind) and kind != port.kind:
             raise SpecInvalid(f"the input {name!r} of {spec.stage!r} takes {port.kind}, got an artifact of kind {kind}")
     required = {n for n, p in spec.inputs.items() if p.required}
     if isinstance(spec, Distill):

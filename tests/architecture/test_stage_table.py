@@ -30,12 +30,14 @@ def test_every_stage_has_its_module_and_a_line_in_the_architecture() -> None:
 
 def test_ports_and_outputs_are_of_known_kinds() -> None:
     for spec in STAGES.values():
-        assert {port.kind for port in spec.inputs.values()} <= set(KINDS)
+        assert {port.kind for port in spec.inputs.values()} <= {*KINDS, None}
 
 
 def test_only_evaluation_report_and_the_supervised_bound_may_name_ground_truth() -> None:
     takers = {name for name, spec in STAGES.items() if any(p.kind == "ground_truth" for p in spec.inputs.values())}
     assert takers == {"evaluate", "report", "supervise"}
+    takes_any = {name for name, spec in STAGES.items() if any(p.kind is None for p in spec.inputs.values())}
+    assert takes_any == {"verify"} and not STAGES["verify"].outputs, "what publishes nothing gives nothing away"
 
 
 def test_every_recipe_builds_and_is_in_the_documents() -> None:

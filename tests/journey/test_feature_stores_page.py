@@ -162,7 +162,7 @@ def test_a_lab_that_has_the_images_makes_a_damaged_scene_again(labs: Labs) -> No
     part = theirs.artifact(key).parts[0]
     chunk = labs.home.parent / "theirs" / "store" / "parts" / part.key[:2] / part.key / "embeddings" / "c" / "0" / "0"
     whole = chunk.read_bytes()
-    look = {"spec": {"stage": "verify", "recompute": 2}, "inputs": {"embeddings": {"artifact": key}}, "dataset": "tiny"}
+    look = {"spec": {"stage": "verify", "recompute": 2}, "inputs": {"artifact": {"artifact": key}}, "dataset": "tiny"}
     mend = {"spec": {"stage": "repair", "artifact": key}, "dataset": "tiny"}
 
     def ended_as(request: dict[str, Any]) -> tuple[str, str | None]:

@@ -76,8 +76,37 @@ def test_verifying_submits_a_run_waits_and_prints_its_faults(state: str, faults:
     assert code == status
     assert ("views/c/0 of the part x (scene r)" in out) == bool(faults)
     asked = api.bodies()[0]
-    assert asked["inputs"] == {"embeddings": {"artifact": KEY}}
+    assert asked["inputs"] == {"artifact": {"artifact": KEY}}
     assert (asked["spec"], asked["dataset"]) == ({"stage": "verify", "recompute": 1}, "offices")
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "said", "status"),
+    [
+        ("succeeded", None, f"{KEY}: yes", Exit.OK),
+        ("failed", "store_corrupt", f"{KEY}: NO", Exit.FAILED),
+        ("failed", "time_limit", "", Exit.FAILED),
+    ],
+)
+def test_what_is_no_feature_store_is_verified_too(state: str, code: str | None, said: str, status: Exit) -> None:
+    run = {**examples.RUN, "id": "rv", "stage": "verify", "state": state, "reason": "x", "reason_code": code}
+    note = {**examples.EVENT, "id": 1, "run_id": "rv", "kind": "note", "message": "files/a of the part x was changed"}
+
+    def events(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"items": [note] if request.url.params["cursor"] == "0" else [], "next": "1"})
+
+    answers = {
+        ("POST", "/api/v1/runs"): run, ("GET", "/api/v1/runs/rv"): run, ("GET", "/api/v1/runs/rv/events"): events,
+    }  # fmt: skip
+    api = FakeApi(answers)
+    got, out = vlglab(api, "features", "verify", KEY)
+    assert got == status
+    assert (said in out) and (f"{KEY}:" in out) == bool(said)
+    assert ("files/a of the part x was changed" in out) == (code == "store_corrupt")
+    (asked,) = api.bodies()
+    assert asked["inputs"] == {"artifact": {"artifact": KEY}} and "dataset" not in asked
+    got, out = vlglab(FakeApi(answers), "features", "verify", KEY, "--json")
+    assert got == status and '"id": "rv"' in out
 
 
 def test_a_comparison_is_printed_for_people() -> None:

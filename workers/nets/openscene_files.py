@@ -38,7 +38,7 @@ def read(path: Path, num_points: int, dtype: type[np.floating] = np.float16) -> 
     """
     _check_size(path)
     try:
-        tensors = read_state_dict(path)
+        tensors = read_state_dict(path, mapped=True)
     except InvalidInput as error:
         raise DatasetInvalid(error.message) from error
     missing = [name for name in _NAMES if name not in tensors]

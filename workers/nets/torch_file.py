@@ -38,18 +38,19 @@ _UNREAD: list[Any] = [
 ]
 
 
-def read_state_dict(source: Path) -> dict[str, Tensor]:
+def read_state_dict(source: Path, *, mapped: bool = False) -> dict[str, Tensor]:
     """Name -> tensor, on the CPU, of a state dict: the whole file, or what it has under one of the usual keys.
 
     Args:
         source: a `.pth`, `.pt` or `.pth.tar`; the keys are `state_dict` and `model_state_dict`.
+        mapped: whether tensors are mapped from the file, which must be of torch 1.6 or later, and not read.
 
     Raises:
         InvalidInput: no such file, not a whole file of torch, Python objects in it, no state dict.
     """
     try:
         with torch.serialization.safe_globals(_UNREAD):
-            content: Any = torch.load(source, map_location="cpu", weights_only=True)
+            content: Any = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise InvalidInput(f"there is no file {source}; check the path") from error
     except pickle.UnpicklingError as error:

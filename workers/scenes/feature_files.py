@@ -9,7 +9,7 @@ Knows names and NumPy's files; a `.pt` is read by `workers.nets.openscene_files`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,34 +135,49 @@ def with_rows(name: str, point_index: NDArray[np.int64], values: NDArray[Any], d
     return Fused(point_index, embeddings) if some.all() else Fused(point_index[some], embeddings[some])
 
 
-def join(scene: str, pieces: Sequence[tuple[str, Fused]]) -> Fused:
-    """All points that any of a scene's files has, each once.
+def join(scene: str, num_points: int, pieces: Iterable[tuple[str, Fused]]) -> Fused:
+    """All points that any of a scene's files has, each once; no more than one file is held at a time.
 
     Args:
         scene: its id, for messages.
-        pieces: name of a file and what is in it.
+        num_points: points of the scene.
+        pieces: name of a file and what is in it, made when it is asked for.
 
     Raises:
         DatasetInvalid: two files are of different dimensions, or differ in a point that both have: they were not
             drawn from one fusion.
     """
-    dimensions = {piece.embeddings.shape[1] for _, piece in pieces}
-    if len(dimensions) != 1:
-        raise DatasetInvalid(f"scene {scene}: its files have embeddings of {sorted(dimensions)} values", scene=scene)
-    if len(pieces) == 1:
-        return pieces[0][1]
-    every = np.unique(np.concatenate([piece.point_index for _, piece in pieces]))
-    joined = np.empty((len(every), dimensions.pop()), pieces[0][1].embeddings.dtype)
-    filled = np.zeros(len(every), bool)
+    joined: NDArray[np.floating] = np.empty((0, 0), np.float16)
+    filled = np.zeros(num_points, bool)
     for name, piece in pieces:
-        rows = np.searchsorted(every, piece.point_index)
-        again = filled[rows]
-        if not np.array_equal(joined[rows[again]], piece.embeddings[again]):
+        if not joined.size:
+            joined = np.zeros((num_points, piece.embeddings.shape[1]), piece.embeddings.dtype)
+        dimensions = {joined.shape[1], piece.embeddings.shape[1]}
+        if len(dimensions) != 1:
+            raise DatasetInvalid(
+                f"scene {scene}: its files have embeddings of {sorted(dimensions)} values", scene=scene
+            )
+        if not _put(joined, filled, piece):
             raise DatasetInvalid(
                 f"scene {scene}: {name} has other embeddings than the files before it for points that both have; "
                 "import the files of one fusion at a time",
                 scene=scene,
             )
-        joined[rows] = piece.embeddings
-        filled[rows] = True
-    return Fused(every, joined)
+        del piece  # before the next one is read
+    point_index = np.flatnonzero(filled)
+    for start in range(0, len(point_index), _ROWS_AT_ONCE):  # rows move up, over rows that have moved already
+        rows = point_index[start : start + _ROWS_AT_ONCE]
+        joined[start : start + len(rows)] = joined[rows]
+    return Fused(point_index, joined[: len(point_index)])
+
+
+def _put(joined: NDArray[np.floating], filled: NDArray[np.bool_], piece: Fused) -> bool:
+    """Puts the rows of a file at their points; False where a point that is filled has another embedding."""
+    for start in range(0, len(piece.point_index), _ROWS_AT_ONCE):
+        points = piece.point_index[start : start + _ROWS_AT_ONCE]
+        values, again = piece.embeddings[start : start + _ROWS_AT_ONCE], filled[points]
+        if not np.array_equal(joined[points[again]], values[again]):
+            return False
+        joined[points] = values
+    filled[piece.point_index] = True
+    return True

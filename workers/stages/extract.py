@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.artifacts.checking import Norms
 from storage.artifacts.store import PartReader, PartWriter
 from storage.errors import FrameInvalid, NothingVisible
 from storage.specs.stages import Extract
@@ -152,6 +153,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         weights_digest=context.external["weights"],
         preprocessing=dict(encoder.preprocessing),
         lifting=spec.lifting.model_dump(),
+        norms=Norms.of(lifted.embeddings).as_attribute(),
         frames=used,
     )
 

@@ -6,7 +6,7 @@ alone of which points of a scene it is: that the scene's points are in the order
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +105,15 @@ def _write(context: Context, points: PartReader, paths: list[Path], part: PartWr
     from workers.nets import openscene_files  # with torch: a key that is published already needs none
 
     num_points = int(points.attributes["num_points"])
-    pieces: list[tuple[str, Fused]] = []
-    for path in paths:
-        context.check()
-        read = openscene_files.read if path.suffix == ".pt" else feature_files.read_npy
-        pieces.append((path.name, read(path, num_points, computed_in(_spec(context).dtype))))
-    fused = feature_files.join(points.scene, pieces)
+    dtype = computed_in(_spec(context).dtype)
+
+    def pieces() -> Iterator[tuple[str, Fused]]:
+        for path in paths:
+            context.check()
+            read = openscene_files.read if path.suffix == ".pt" else feature_files.read_npy
+            yield path.name, read(path, num_points, dtype)
+
+    fused = next(pieces())[1] if len(paths) == 1 else feature_files.join(points.scene, num_points, pieces())
     if not len(fused.point_index):
         raise DatasetInvalid(f"scene {points.scene}: its files hold not one embedding", scene=points.scene)
     views = np.zeros(num_points, np.uint16)

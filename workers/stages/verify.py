@@ -1,7 +1,7 @@
-"""Verify: whether published embeddings are what was published, and can be what they say they are.
+"""Verify: whether an artifact is what was published, and whether embeddings can be what they say they are.
 
 A verification publishes nothing and is never taken from the store: it is of a moment. What it found is told through
-the reporter, which writes it beside the artifact, and each fault is an event of the run. The run fails where there are
+the reporter, which writes it beside embeddings, and each fault is an event of the run. The run fails where there are
 any.
 """
 
@@ -23,17 +23,42 @@ _NOTED = 200
 
 
 def run(context: Context) -> None:
-    """Checks the input `embeddings`: its manifest, every file, every value, and the points that it is of.
+    """Checks the input `artifact`: its manifest, every file, every value, and the points that embeddings are of.
 
     The scenes are those of the input, or else those that the embeddings were made from, where these are in the store.
 
     Raises:
         StoreCorrupt: there are faults; the message has the first of them.
     """
-    artifact = context.artifact("embeddings")
-    found = checking.manifest_faults(context.store, artifact.key, context.recorded.get("embeddings"))
+    artifact = context.artifact("artifact")
+    found = checking.manifest_faults(context.store, artifact.key, context.recorded.get("artifact"))
     for fault in found:
         context.reporter.note(fault)
+    if artifact.kind == "embeddings":
+        covered, said = _check_embeddings(context, artifact, found)
+    else:
+        covered, said = None, _check_parts(context, artifact, found)
+    context.reporter.verified(artifact.key, found, covered if not found else None)
+    if found:
+        more = f"; {len(found) - 1} more faults are in the run's events" if len(found) > 1 else ""
+        raise StoreCorrupt(f"{found[0]}{more}")
+    context.reporter.note(said)
+
+
+def _check_parts(context: Context, artifact: ArtifactManifest, found: list[str]) -> str:
+    """Checks every part of an artifact and adds its faults to those found; what is said where there are none."""
+    pace = Pace(context.reporter, "part", len(artifact.parts))
+    for entry in artifact.parts:
+        found += _noted(context, checking.part_faults(context.store, artifact, entry), len(found))
+        pace.advance()
+    return (
+        f"verified {len(artifact.parts)} parts of {artifact.key} ({artifact.kind}): every file, shape and value is as "
+        "it was published"
+    )
+
+
+def _check_embeddings(context: Context, artifact: ArtifactManifest, found: list[str]) -> tuple[int, str]:
+    """As `_check_parts`, with what only embeddings have; the points that they cover, too."""
     scenes = _scenes(context, artifact)
     covered, checked, sound = 0, 0, list[str]()
     pace = Pace(context.reporter, "scene", len(artifact.parts))
@@ -51,11 +76,7 @@ def run(context: Context) -> None:
     if len(sound) == len(artifact.parts):
         found += _noted(context, checking.coverage_faults(artifact, covered), len(found))
     found += _noted(context, _sample_faults(context, artifact, sound), len(found))
-    context.reporter.verified(artifact.key, found, covered if not found else None)
-    if found:
-        more = f"; {len(found) - 1} more faults are in the run's events" if len(found) > 1 else ""
-        raise StoreCorrupt(f"{found[0]}{more}")
-    context.reporter.note(
+    return covered, (
         f"verified {len(artifact.parts)} scenes of {artifact.key}: every file, shape, value and norm is as it was "
         f"published; the points of {checked} scenes were at hand, and in their order"
     )

@@ -109,9 +109,9 @@ def test_one_comparison_is_made_at_a_time_and_the_others_wait(api: Any, stores: 
     assert asyncio.run(ask()) == (False, 200)
 
 
-def verify(api: Any, worker: Any, settings: Settings, database_url: str) -> dict[str, Any]:
-    """Submits a verification of A and runs it as a host would; the run as it ended."""
-    asked = {"spec": {"stage": "verify"}, "inputs": {"embeddings": {"artifact": A}}}
+def verify(api: Any, worker: Any, settings: Settings, database_url: str, key: str = A) -> dict[str, Any]:
+    """Submits a verification and runs it as a host would; the run as it ended."""
+    asked = {"spec": {"stage": "verify"}, "inputs": {"artifact": {"artifact": key}}}
     run = api.post("/runs", asked)
     claim = worker.claim()
     assert claim.run_id == run["id"]
@@ -139,6 +139,21 @@ def test_verifications_are_kept_and_never_cached(
     chunk.write_bytes(sound)
     assert verify(api, worker, settings, database_url)["state"] == "succeeded"
     assert api.get(f"/features/{A}")["num_faults"] == 0
+
+
+def test_what_is_no_feature_store_is_verified_too(api: Any, worker: Any, settings: Settings, database_url: str) -> None:
+    api.post("/runs", LABELS)
+    claim = worker.claim()
+    worker.publish(claim, B, "figures", {"all.png": b"picture"})
+    leases.fail(worker.db, claim.token, "x", "its other outputs do not matter here")
+    assert verify(api, worker, settings, database_url, B)["state"] == "succeeded"
+    path = worker.parts.store.artifact_path(B)
+    path.write_bytes(path.read_bytes().replace(b"embed_labels", b"embed_lobels"))
+    run = verify(api, worker, settings, database_url, B)
+    assert (run["state"], run["reason_code"]) == ("failed", "store_corrupt")
+    assert f"the manifest of the artifact {B} was changed" in run["reason"]
+    (spec,) = [one for one in api.get("/specs")["items"] if one["stage"] == "verify"]
+    assert spec["inputs"]["artifact"] == {"kind": None, "required": True, "many": False}
 
 
 @pytest.mark.parametrize("place", ["a value", "the format's version", "a brace"])

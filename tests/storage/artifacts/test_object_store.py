@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import blake3
 import numpy as np
@@ -27,7 +28,7 @@ from storage.artifacts.store import ArtifactStore
 from storage.errors import ExtraMissing, FormatTooNew, NotFound, StoreCorrupt, StoreUnreachable
 from storage.settings import Settings
 from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
-from tests.fixtures.object_storage import ObjectStorage
+from tests.fixtures.object_storage import ObjectStorage, object_storage
 
 
 @pytest.fixture
@@ -137,6 +138,122 @@ def test_who_publishes_second_elsewhere_keeps_the_first_and_reads_it(
     part = there.part("ab12")
     assert part is not None
     np.testing.assert_array_equal(part.array("embeddings"), embeddings(1)["embeddings"])
+
+
+def test_a_writer_that_is_swept_as_it_publishes_takes_its_manifest_back(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, elsewhere = Objects.create, ObjectStore(bucket, tmp_path / "elsewhere")
+
+    def swept_first(self: Objects, name: str, content: bytes) -> bool:
+        monkeypatch.undo()
+        assert elsewhere.sweep(frozenset()) == 1
+        return create(self, name, content)
+
+    monkeypatch.setattr(Objects, "create", swept_first)
+    with pytest.raises(StoreCorrupt, match="swept"):
+        put(store, "ab12", "room-1", embeddings())
+    assert store.part("ab12") is None
+    assert elsewhere.sweep(frozenset()) == 1
+    assert names(bucket) == []
+
+
+def test_what_a_writer_sends_after_it_was_swept_is_found_by_the_next_sweep(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, elsewhere = Objects.put, ObjectStore(bucket, tmp_path / "elsewhere")
+
+    def swept_first(self: Objects, name: str, content: bytes | Path) -> None:
+        if name == "parts/ab/ab12/zarr.json":
+            elsewhere.sweep(frozenset())
+        send(self, name, content)
+
+    monkeypatch.setattr(Objects, "put", swept_first)
+    with pytest.raises(StoreCorrupt, match="swept"):
+        put(store, "ab12", "room-1", embeddings())
+    monkeypatch.undo()
+    assert "parts/ab/ab12/zarr.json" in names(bucket)
+    assert elsewhere.sweep(frozenset()) == 1
+    assert names(bucket) == []
+
+
+def test_a_sweep_that_dies_is_ended_by_the_next(
+    store: ObjectStore, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obstore.put(bucket, "staging/dead/ab12", b"")
+    obstore.put(bucket, "parts/ab/ab12/zarr.json", b"{}")
+    delete = Objects.delete
+
+    def dies_next(self: Objects, *gone: str) -> None:
+        delete(self, *gone)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Objects, "delete", dies_next)
+    with pytest.raises(KeyboardInterrupt):
+        store.sweep(frozenset())
+    monkeypatch.undo()
+    assert store.staged()
+    store.sweep(frozenset())
+    assert names(bucket) == []
+
+
+def test_a_note_is_kept_while_somebody_withdraws_what_it_names(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "ab12", "room-1", embeddings())
+    elsewhere, delete = ObjectStore(bucket, tmp_path / "elsewhere"), Objects.delete
+
+    def after_somebody_looked(self: Objects, *gone: str) -> None:
+        if gone == ("parts/ab/ab12/manifest.json",):
+            monkeypatch.setattr(Objects, "delete", last)
+            elsewhere.clear()
+            monkeypatch.undo()
+        delete(self, *gone)
+
+    def last(self: Objects, *gone: str) -> None:
+        delete(self, *gone)
+        delete(self, "parts/ab/ab12/manifest.json")
+
+    monkeypatch.setattr(Objects, "delete", after_somebody_looked)
+    store.withdraw("none", ["ab12"])
+    store.clear()
+    assert names(bucket) == []
+
+
+def test_large_files_are_sent_in_one_request_each(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def listening(application: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(environ: dict[str, Any], start: Any) -> Any:
+            asked.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ['QUERY_STRING']}")
+            return application(environ, start)
+
+        return answer
+
+    sent = {"network.bin": os.urandom(12_000_000), "empty.txt": b""}
+    with object_storage(listening) as storage:
+        store = ObjectStore(storage.bucket(), tmp_path)
+        with store.write_part("cd34", kind="checkpoint", scene="", token=TOKEN) as part:
+            for name, content in sent.items():
+                part.path(name).write_bytes(content)
+        (name,) = {line.split("/")[1].partition("?")[0] for line in asked}
+        now = storage.objects(name)
+    for file, content in sent.items():
+        assert now[f"parts/cd/cd34/files/{file}"] == content
+        assert sum(line.startswith(f"PUT /{name}/parts/cd/cd34/files/{file}") for line in asked) == 1
+    assert not any("upload" in line for line in asked)
+
+
+def test_copies_whose_manifest_is_gone_are_not_read(store: ObjectStore, bucket: S3Store, tmp_path: Path) -> None:
+    put(store, "ab12", "room-1", embeddings(1))
+    there = ObjectStore(bucket, tmp_path / "there")
+    there.withdraw("none", ["ab12"])
+    there.clear()
+    put(there, "ab12", "room-1", embeddings(2))
+    (tmp_path / "here/parts/ab/ab12/manifest.json").unlink()
+    part = store.part("ab12")
+    assert part is not None
+    np.testing.assert_array_equal(part.array("embeddings"), embeddings(2)["embeddings"])
 
 
 def test_copies_of_what_was_withdrawn_and_made_anew_are_not_read(

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage.artifacts import checking
 from storage.artifacts.store import ArtifactManifest, scene_of
 from storage.errors import NothingVisible
 from tests.fixtures.s3dis_writer import NO_DEPTH
 from tests.workers.stages.rooms import BLIND, ELSEWHERE, HERE, LEAVE_OUT, REFUSE, SEES, Rooms
+from workers.stages.typed import computed_in, write_embeddings
 
 
 @pytest.fixture
@@ -41,6 +43,34 @@ def test_embeddings_are_stored_as_the_spec_says_and_read_alike(tmp_path: Path, d
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert np.percentile(cosine, 1) >= 0.9999
     np.testing.assert_array_equal(one.array("point_index"), other.array("point_index"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "float32"])
+def test_the_norms_of_what_was_computed_are_recorded_and_verify_holds_the_rows_to_them(
+    tmp_path: Path, dtype: str
+) -> None:
+    made = Rooms(tmp_path / "s3dis")
+    made.add("office_1", HERE)
+    plain, typed = (
+        made.extract(REFUSE.model_copy(update={"dtype": name})).artifacts["embeddings"] for name in ("float16", dtype)
+    )
+    one, other = (made.store.part(key_of(manifest, SEES)) for manifest in (plain, typed))
+    assert one is not None and other is not None
+    rows = np.sqrt((one.array("embeddings").astype(np.float64) ** 2).sum(axis=1))
+    said = other.attributes["norms"]
+    np.testing.assert_allclose([said["least"], said["largest"]], [rows.min(), rows.max()], rtol=1e-3)
+    (entry,) = typed.parts
+    assert checking.part_faults(made.store, typed, entry) == []
+    about = dict(other.attributes)
+    with made.store.write_part("ab12", kind="embeddings", scene=SEES, token="t0") as part:
+        write_embeddings(part, one.array("embeddings").astype(computed_in(dtype)) * 2, dtype)
+        part.write("point_index", one.array("point_index"))
+        part.write("views", one.array("views"))
+        part.set(**about)
+    doubled = made.store.entry("ab12")
+    assert doubled is not None
+    (fault,) = checking.part_faults(made.store, typed, doubled)
+    assert "norms run from" in fault
 
 
 def key_of(manifest: ArtifactManifest, scene: str) -> str:

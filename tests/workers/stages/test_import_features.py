@@ -84,7 +84,7 @@ def test_whole_scenes_become_embeddings_that_verify(lab: boxes.World, folder: Pa
     assert (made.attributes["encoder"], made.attributes["dataset"]) == ({"name": "openseg"}, "boxes")
     assert made.attributes["splits"] == boxes.SCENES
     heard = trial.run_stage(
-        stages.parse({"stage": "verify"}), lab.store, {"embeddings": made, "scenes": lab.artifacts["scenes"]}
+        stages.parse({"stage": "verify"}), lab.store, {"artifact": made, "scenes": lab.artifacts["scenes"]}
     ).recorder
     assert heard.findings == {made.key: ([], covered)}
     assert "points of 3 scenes were at hand" in heard.notes[-1]
@@ -123,7 +123,7 @@ def test_they_are_stored_as_the_type_that_is_asked_for(lab: boxes.World, folder:
             assert found.dtype == np.float16
     part = lab.store.part(made.parts[0].key)
     assert part is not None and ("scales" in part.names()) == (dtype == "int8")
-    heard = trial.run_stage(stages.parse({"stage": "verify"}), lab.store, {"embeddings": made}).recorder
+    heard = trial.run_stage(stages.parse({"stage": "verify"}), lab.store, {"artifact": made}).recorder
     assert heard.findings[made.key][0] == []
 
 

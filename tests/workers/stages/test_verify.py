@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from storage.artifacts.manifests import digest
-from storage.artifacts.store import ArtifactManifest
+from storage.artifacts.store import WHOLE, ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import StoreCorrupt
 from storage.specs.stages import Verify
@@ -32,8 +34,8 @@ def verify(
 ) -> tuple[trial.Recorder, str | None]:
     """Runs the stage; what it reported, and the message it failed with."""
     heard = trial.Recorder()
-    inputs = {"embeddings": lab.artifacts["embeddings"]} | ({} if scenes is None else {"scenes": scenes})
-    known = {"embeddings": recorded} if recorded is not None else {}
+    inputs = {"artifact": lab.artifacts["embeddings"]} | ({} if scenes is None else {"scenes": scenes})
+    known = {"artifact": recorded} if recorded is not None else {}
     try:
         done = trial.run_stage(Verify(), lab.store, inputs, recorder=heard, recorded=known)
     except StoreCorrupt as error:
@@ -117,3 +119,66 @@ def test_a_number_of_covered_points_that_is_not_that_of_the_parts_is_a_fault(lab
     heard, fault = verify(lab)
     assert fault is not None and "f00d says that 6300 points are covered, its parts hold 2100" in fault
     assert heard.findings["f00d"][1] is None
+
+
+def published(lab: boxes.World, kind: str) -> ArtifactManifest:
+    """An artifact of a kind: of the world, or made here of arrays or of plain files."""
+    about = {"num_points": 900, "point_order": "0" * 32, "split": "train"}
+    labels = {"labels": np.zeros(900, np.int16), "confidence": np.ones(900, np.float16)}
+    made_here = {
+        "labels": {"room_a": (labels, about)},
+        "evaluation": {WHOLE: ({"confusion": np.ones((1, 3, 3), np.int64)}, {})},
+    }
+    if kind in made_here:
+        lab.add(kind, kind, made_here[kind])  # type: ignore[arg-type]
+    if kind in lab.artifacts:
+        return lab.artifacts[kind]
+    with lab.store.write_part("ab12", kind=kind, scene=WHOLE, token="test") as part:  # type: ignore[arg-type]
+        for name in ("one.bin", "two.json"):
+            part.path(name).write_bytes(name.encode() * 100)
+    entry = lab.store.entry("ab12")
+    assert entry is not None
+    made = ArtifactManifest("f00d", kind, "by_hand", kind, {}, {}, (entry,))  # type: ignore[arg-type]
+    lab.store.publish(made, token="test")
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind", ["scenes", "ground_truth", "text_embeddings", "labels", "checkpoint", "evaluation", "figures", "inspection"]
+)
+def test_any_kind_of_artifact_is_checked_to_the_last_file(lab: boxes.World, kind: str) -> None:
+    made = lab.artifacts["embeddings"] = published(lab, kind)
+    heard, fault = verify(lab, digest(store_of(lab).manifest_file(made.key) or b""))
+    assert (fault, heard.findings) == (None, {made.key: ([], None)})
+    assert heard.notes[0].startswith(f"verified {len(made.parts)} parts of {made.key} ({kind})")
+    last = made.parts[-1]
+    files = [path for path in store_of(lab).part_path(last.key).rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        heard, fault = verify(lab)
+        assert fault is not None and file.name in fault and f"(scene {last.scene or 'none'})" in fault
+        assert heard.findings[made.key][0] and heard.notes == heard.findings[made.key][0]
+        file.write_bytes(whole)
+    _, fault = verify(lab, "0" * 64)
+    assert fault is not None and f"the manifest of the artifact {made.key} was changed" in fault
+
+
+def test_a_value_that_is_not_finite_is_a_fault_of_any_kind(lab: boxes.World) -> None:
+    """What a writer of another program may publish, with every digest right."""
+    made = lab.artifacts["text_embeddings"]
+    folder = store_of(lab).part_path(made.parts[0].key)
+    array = zarr.open_array(folder / "embeddings", mode="r+")
+    array[3, 2] = np.nan
+    document = json.loads((folder / "manifest.json").read_text())
+    for name, entry in document["files"].items():
+        content = (folder / name).read_bytes()
+        entry["blake3"], entry["bytes"] = digest(content), len(content)
+    content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    (folder / "manifest.json").write_bytes(content)
+    line = replace(made.parts[0], digest=digest(content), num_bytes=sum(f["bytes"] for f in document["files"].values()))
+    lab.artifacts["embeddings"] = other = replace(made, key="f00d", parts=(line,))
+    lab.store.publish(other, token="test")
+    _, fault = verify(lab)
+    assert fault is not None and "not finite" in fault and line.key in fault
