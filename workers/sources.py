@@ -39,6 +39,8 @@ SERVICE = "/api/v1"
 """Where a service answers."""
 API = f"{SERVICE}/store"
 """Where it has the files of its store."""
+POST_S = 5.0
+"""Seconds that a service gets to answer what it may as well refuse."""
 CHUNK_BYTES = 2**20
 """Bytes that are read, hashed and written at once."""
 TRIES = 6
@@ -140,7 +142,7 @@ class Source:
                 **({"Authorization": f"Bearer {token}"} if token else {}),
             },
             timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections),
             follow_redirects=False,
             trust_env=False,
         )
@@ -199,6 +201,29 @@ class Source:
             return None
         digest = found.get("manifest_digest") if isinstance(found, dict) else None
         return digest if isinstance(digest, str) else None
+
+    def post(self, path: str, body: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Asks a service for what it may refuse; call `manifest` before.
+
+        Args:
+            path: below `/api/v1`.
+            body: JSON-like.
+
+        Returns:
+            What it answers; None where it refuses or does not answer in POST_S, or the source is a folder.
+        """
+        if self._root != API:
+            return None
+        try:
+            answer = self._http.post(
+                f"{self._base}{SERVICE}{path}", json=dict(body), extensions=self._sni, timeout=POST_S
+            )
+            found = answer.json() if answer.is_success else None
+        except self._faults:
+            return None
+        except ValueError:  # no JSON
+            return None
+        return found if isinstance(found, dict) else None
 
     def part_manifest(self, part: str) -> bytes:
         """The manifest of a part; errors as `manifest`, which must have been called."""

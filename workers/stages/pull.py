@@ -18,6 +18,7 @@ from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Pull
 from workers.context import Context
 from workers.copying import Copier, taking_store
+from workers.source_leases import reading
 from workers.sources import Source
 
 _MANIFEST = "manifest.json"
@@ -80,7 +81,8 @@ def run(context: Context) -> None:
         if source.manifest(spec.artifact) != (context.machine.scratch / _MANIFEST).read_bytes():
             raise StoreCorrupt(f"{source.url} gives another manifest of {spec.artifact} than a moment ago; try again")
         copier = Copier(context, source, spec.connections, folder)
-        parts = copier.fetch(manifest.kind, manifest.parts)
+        with reading(source, spec.artifact):
+            parts = copier.fetch(manifest.kind, manifest.parts)
     manifest = dataclasses.replace(manifest, parts=parts)
     context.pulled_from = {"source": source.url, "artifact": spec.artifact}
     context.adopt(manifest.kind, manifest if spec.scenes is None else counted(context.store, manifest))

@@ -19,6 +19,7 @@ from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 from storage.specs.outside import Repair
 from workers.context import Context
 from workers.copying import LocalFiles, Mender, taking_store, writable
+from workers.source_leases import reading
 from workers.sources import Source
 from workers.stages.again import make_again
 
@@ -51,10 +52,11 @@ def run(context: Context) -> None:
         with Source(spec.source, context.machine.sources, spec.connections, context.check) as source:
             content = source.manifest(spec.artifact)
             mender = Mender(context, source, context.machine.scratch / "files")
-            manifest = mender.artifact(spec.artifact, content)
-            if manifest is None:
-                raise _not_here(spec.artifact)
-            mended = mender.parts(manifest)
+            with reading(source, spec.artifact):
+                manifest = mender.artifact(spec.artifact, content)
+                if manifest is None:
+                    raise _not_here(spec.artifact)
+                mended = mender.parts(manifest)
     if mended:
         context.reporter.note(f"{mended} files were not what was published and are now")
     elif not context.published:

@@ -6,7 +6,7 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from storage.settings import Settings
 from storage.specs import stages
 from tests.fixtures.lab_artifact import KEY, SCENES, publish
 from tests.fixtures.lab_source import LabSource, lab_source
+from tests.fixtures.waiting import wait_until
 from tests.service.conftest import ADDRESS
-from workers import trial
+from workers import source_leases, trial
 from workers.context import Machine
+from workers.copying import Copier
 from workers.run import run_once
 from workers.sources import Sources
 
@@ -166,6 +168,60 @@ def test_what_is_damaged_at_a_service_is_named_by_the_lab_that_pulls_it(
         trial.run_stage(spec, own, machine=machine)
     assert list(own.artifacts()) == [] and time.monotonic() - began < 10
     assert caught.value.scene == (None if damage == "manifest" else SCENES[2])
+
+
+def pulling(served: str, own: ZarrStore, watch: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulls from a service, and looks around while the parts are fetched."""
+    fetch = Copier.fetch
+
+    def watched(*given: Any) -> Any:
+        watch()
+        return fetch(*given)
+
+    monkeypatch.setattr(Copier, "fetch", watched)
+    spec = stages.parse({"stage": "pull", "source": served, "artifact": KEY})
+    machine = Machine(scratch=own.root / "resume" / "r1", sources=Sources(("127.0.0.1",)))
+    assert trial.run_stage(spec, own, machine=machine).artifacts["embeddings"].key == KEY
+
+
+def test_the_source_keeps_what_is_pulled_from_it_while_it_is_pulled(
+    api: Any, pull: Any, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull()
+    held: list[list[str]] = []
+    pulling(served, ZarrStore(tmp_path / "third"), lambda: held.append(leases_of(api)), monkeypatch)
+    assert (held, leases_of(api)) == ([[KEY]], [])
+
+
+def test_a_lease_at_the_source_is_renewed_and_taken_anew_where_it_is_gone(
+    api: Any, pull: Any, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull()
+    monkeypatch.setattr(source_leases, "RENEW_S", 0.05)
+
+    def watch() -> None:
+        (first,) = api.get("/leases")["items"]
+        wait_until(lambda: api.get("/leases")["items"][0]["until"] > first["until"], within_s=20)
+        api.post(f"/leases/{first['id']}/release", {}, 200)
+        wait_until(lambda: [one["id"] for one in api.get("/leases")["items"]] not in ([], [first["id"]]), within_s=20)
+
+    pulling(served, ZarrStore(tmp_path / "third"), watch, monkeypatch)
+    assert leases_of(api) == []
+
+
+def test_a_source_that_gives_no_lease_is_pulled_from_all_the_same(
+    api: Any, pull: Any, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull()
+    monkeypatch.setattr(source_leases, "LEASE_S", -1.0)  # which every service refuses
+    held: list[list[str]] = []
+    pulling(served, ZarrStore(tmp_path / "third"), lambda: held.append(leases_of(api)), monkeypatch)
+    assert (held, leases_of(api)) == ([[]], [])
+
+
+def leases_of(api: Any) -> list[str]:
+    """Keys of the artifacts that somebody reads under a lease."""
+    return [lease["artifact_key"] for lease in api.get("/leases")["items"]]
 
 
 def test_a_pull_of_another_digest_than_was_named_fails(api: Any, pull: Any) -> None:
