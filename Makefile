@@ -15,7 +15,7 @@ MLFLOW := mlflow==3.17.2
 COMPILE := $(BIN)/python -m compileall -q service storage workers migrations && $(BIN)/python -c "import workers.sparse.fused, workers.sparse.compiled"
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale bench-features mini-encoder minkowski clean help
+.PHONY: demo serve test test-all soak check lint types layers format bench-sparse bench-store bench-load bench-start bench-service bench-method bench-scale bench-features bench-usage mini-encoder minkowski clean help
 
 demo: .venv/.for-demo ## The main job, end to end, on synthetic rooms; DATA=FOLDER runs it on an RGB-D capture
 	$(BIN)/vlglab demo $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -73,6 +73,9 @@ bench-scale: .venv/.for-tests ## Listing, filtering and opening runs at 100,000 
 
 bench-features: .venv/.for-tests ## Listing and filtering 10,000 feature stores; ARGS=--postgres on PostgreSQL
 	$(BIN)/python -m benchmarks.features $(ARGS)
+
+bench-usage: .venv/.for-tests ## The quota's check and the usage report at 10,000 artifacts; ARGS=--postgres on PostgreSQL
+	$(BIN)/python -m benchmarks.usage $(ARGS)
 
 mini-encoder: .venv/.for-tests ## Trains the mini encoder anew and writes its weights
 	$(BIN)/python -m tools.mini_encoder.train $(ARGS)

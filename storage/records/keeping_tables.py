@@ -58,6 +58,15 @@ class ArtifactPartRow(Base):
     num_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class ArtifactRoomRow(Base):
+    """What an artifact whose parts are copied adds to the store: the bytes of the parts that no older one holds."""
+
+    __tablename__ = "artifact_rooms"
+
+    artifact_key: Mapped[str] = mapped_column(ForeignKey("artifacts.key"), primary_key=True)
+    counted_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class CollectionMarkRow(Base):
     """Something in the store that the collector deletes when its grace period is over. It may have no other row."""
 

@@ -1,20 +1,22 @@
 """Which parts published artifacts hold, as SQL: copied from their manifests once, so that usage needs no file.
 
-An artifact that is not copied yet counts with the bytes of its own row. Knows manifests and tables; no collector.
+An artifact that is not copied yet counts with the bytes of its own row. How much each copied one adds to the store is
+kept beside (`ArtifactRoomRow`): a part counts with the oldest that holds it. It is counted anew wherever parts come or
+go, under the writer's lock. Knows manifests and tables; no collector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Select, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, case, delete, func, insert, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
 from storage.errors import StoreError
 from storage.records.database import Database
-from storage.records.keeping_tables import ArtifactPartRow
+from storage.records.keeping_tables import ArtifactPartRow, ArtifactRoomRow
 from storage.records.pages import pieces
 from storage.records.tables import ArtifactTableRow
 
@@ -42,23 +44,34 @@ def update(db: Database, store: ArtifactStore, since: datetime | None = None) ->
             continue
         with db.write() as session:
             if session.scalar(not_copied().where(ArtifactTableRow.key == key)) is not None:
-                held = {part.key: part.num_bytes for part in manifest.parts} or {NOTHING: 0}
-                rows = [{"artifact_key": key, "part_key": one, "num_bytes": size} for one, size in held.items()]
-                session.execute(insert(ArtifactPartRow), rows)
+                _add(session, key, {part.key: part.num_bytes for part in manifest.parts} or {NOTHING: 0})
                 number += 1
     return number
 
 
+def remove(session: Session, keys: Collection[str]) -> None:
+    """Forgets which parts some artifacts hold, within the ordered write transaction that takes their rows away.
+
+    What they were counted with is counted with the oldest that is left.
+    """
+    heirs: set[str] = set()
+    for some in pieces(sorted(keys)):
+        heirs.update(session.scalars(_SHARING, {"keys": some}))
+    for some in pieces(sorted(keys)):
+        for table in (ArtifactPartRow, ArtifactRoomRow):
+            session.execute(delete(table).where(table.artifact_key.in_(some)))
+    _count(session, heirs - set(keys))
+
+
 def not_copied() -> Select[str]:
     """A query of the keys of the artifacts whose parts are not copied yet."""
-    copied = select(ArtifactPartRow.artifact_key).where(ArtifactPartRow.artifact_key == ArtifactTableRow.key)
+    copied = select(ArtifactRoomRow.artifact_key).where(ArtifactRoomRow.artifact_key == ArtifactTableRow.key)
     return select(ArtifactTableRow.key).where(~copied.exists())
 
 
 def used_bytes(session: Session) -> int:
     """Bytes of all parts that artifacts hold, each counted once."""
-    each = select(func.max(ArtifactPartRow.num_bytes).label("size")).group_by(ArtifactPartRow.part_key).subquery()
-    copied = session.scalar(select(func.sum(each.c.size))) or 0
+    copied = session.scalar(select(func.sum(ArtifactRoomRow.counted_bytes))) or 0
     others = session.scalar(select(func.sum(ArtifactTableRow.num_bytes)).where(ArtifactTableRow.key.in_(not_copied())))
     return int(copied) + int(others or 0)
 
@@ -98,6 +111,61 @@ def readable(store: ArtifactStore, key: str) -> ArtifactManifest | None:
         return store.manifest(key)
     except StoreError:
         return None
+
+
+def _add(session: Session, key: str, held: Mapping[str, int]) -> None:
+    """Writes down which parts an artifact holds, within an ordered write transaction; part's key -> bytes."""
+    rows = [{"artifact_key": key, "part_key": one, "num_bytes": size} for one, size in held.items()]
+    session.execute(insert(ArtifactPartRow), rows)
+    _count(session, {key, *session.scalars(_YOUNGER, {"key": key})})
+
+
+def _count(session: Session, keys: Collection[str]) -> None:
+    """Counts anew what some artifacts add to the store."""
+    for some in pieces(sorted(keys)):
+        session.execute(delete(ArtifactRoomRow).where(ArtifactRoomRow.artifact_key.in_(some)))
+        counted = session.execute(_COUNTED, {"keys": some})
+        rows = [{"artifact_key": key, "counted_bytes": int(size)} for key, size in counted]
+        if rows:
+            session.execute(insert(ArtifactRoomRow), rows)
+
+
+def _is_older(one: type[ArtifactTableRow], other: type[ArtifactTableRow]) -> ColumnElement[bool]:
+    """Whether one artifact was recorded before another; of one moment, that of the smaller key."""
+    return or_(one.created_at < other.created_at, and_(one.created_at == other.created_at, one.key < other.key))
+
+
+_MINE, _OWN = aliased(ArtifactPartRow), aliased(ArtifactTableRow)
+_THEIRS, _OTHER = aliased(ArtifactPartRow), aliased(ArtifactTableRow)
+_KEYS: BindParameter[list[str]] = bindparam("keys", expanding=True)
+
+_SHARED = (
+    select(_THEIRS.artifact_key)
+    .join(_MINE, _MINE.part_key == _THEIRS.part_key)
+    .where(_THEIRS.artifact_key != _MINE.artifact_key, _MINE.part_key != NOTHING)
+    .distinct()
+)
+_SHARING = _SHARED.where(_MINE.artifact_key.in_(_KEYS))
+"""Which others hold a part that some hold. Statements are kept: SQLAlchemy takes as long to make one as to run it."""
+_YOUNGER = (
+    _SHARED.join(_OWN, _OWN.key == _MINE.artifact_key)
+    .join(_OTHER, _OTHER.key == _THEIRS.artifact_key)
+    .where(_MINE.artifact_key == bindparam("key"), _is_older(_OWN, _OTHER))
+)
+"""Which artifacts that are younger than one hold a part of it."""
+_OF_OLDER = (
+    select(_THEIRS.artifact_key)
+    .join(_OTHER, _OTHER.key == _THEIRS.artifact_key)
+    .where(_THEIRS.part_key == _MINE.part_key, _THEIRS.artifact_key != _MINE.artifact_key, _is_older(_OTHER, _OWN))
+)
+_SIZE = case((_MINE.num_bytes == 0, 0), (_OF_OLDER.exists(), 0), else_=_MINE.num_bytes)
+_COUNTED = (
+    select(_MINE.artifact_key, func.sum(_SIZE))
+    .join(_OWN, _OWN.key == _MINE.artifact_key)
+    .where(_MINE.artifact_key.in_(_KEYS))
+    .group_by(_MINE.artifact_key)
+)
+"""What some artifacts add to the store: the bytes of their parts that no older one holds."""
 
 
 def _parts_of(session: Session, keys: Iterable[str]) -> tuple[dict[str, int], dict[str, list[str]]]:

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 from storage.artifacts.store import ArtifactStore
 from storage.records import part_index, policies, references, staging
 from storage.records.database import Database
-from storage.records.keeping_tables import ArtifactPartRow, CollectionMarkRow
+from storage.records.keeping_tables import ArtifactRoomRow, CollectionMarkRow
 from storage.records.quotas import Fill, Room
 from storage.records.tables import ArtifactTableRow, RunRow
 from storage.specs.spec import ArtifactKind
@@ -136,34 +135,17 @@ def report(db: Database, store: ArtifactStore, store_root: Path) -> Usage:
 
 
 def _entries(session: Session) -> list[_Entry]:
-    """Every artifact."""
-    table = ArtifactTableRow
-    oldest = func.row_number().over(partition_by=ArtifactPartRow.part_key, order_by=(table.created_at, table.key))
-    parts = select(ArtifactPartRow.artifact_key, ArtifactPartRow.num_bytes, oldest.label("place"))
-    parts_once = parts.join(table, table.key == ArtifactPartRow.artifact_key).subquery()
-    counted = (
-        select(parts_once.c.artifact_key, func.sum(parts_once.c.num_bytes).label("size"))
-        .where(parts_once.c.place == 1)
-        .group_by(parts_once.c.artifact_key)
-        .subquery()
-    )
-    of_dataset = func.coalesce(RunRow.dataset, table.attributes["dataset"].as_string())
+    """Every artifact; one whose parts are not copied yet counts with all its bytes."""
+    table, room = ArtifactTableRow, ArtifactRoomRow
+    dataset = func.coalesce(RunRow.dataset, table.attributes["dataset"].as_string(), "")
+    counted = func.coalesce(room.counted_bytes, table.num_bytes)
     query = (
-        select(table.key, table.kind, of_dataset, RunRow.owner, table.num_bytes, counted.c.size)
+        select(table.key, table.kind, dataset, func.coalesce(RunRow.owner, ""), table.num_bytes, counted)
         .outerjoin(RunRow, RunRow.id == table.run_id)
-        .outerjoin(counted, counted.c.artifact_key == table.key)
+        .outerjoin(room, room.artifact_key == table.key)
         .order_by(table.key)
     )
-    copied = {*session.scalars(select(ArtifactPartRow.artifact_key).distinct())}
-    return [_entry(*row, is_copied=row[0] in copied) for row in session.execute(query)]
-
-
-def _entry(
-    key: str, kind: ArtifactKind, dataset: Any, owner: str | None, num_bytes: int, counted: Any, *, is_copied: bool
-) -> _Entry:
-    """One artifact; one whose parts are not copied yet counts with all its bytes."""
-    size = int(counted or 0) if is_copied else num_bytes
-    return _Entry(key, kind, dataset or "", owner or "", num_bytes, size)
+    return [_Entry(key, kind, *more) for key, kind, *more in session.execute(query)]  # type: ignore[arg-type]
 
 
 def _shares(entries: Sequence[_Entry], name_of: Callable[[_Entry], str]) -> tuple[Share, ...]:

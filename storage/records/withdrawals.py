@@ -18,7 +18,7 @@ from storage.artifacts.store import ArtifactManifest, ArtifactStore
 from storage.errors import StoreUnwritable
 from storage.records import part_index, references
 from storage.records.database import Database
-from storage.records.keeping_tables import ArtifactPartRow, ArtifactUseRow, CollectionMarkRow, PinRow, ReadLeaseRow
+from storage.records.keeping_tables import ArtifactUseRow, CollectionMarkRow, PinRow, ReadLeaseRow
 from storage.records.pages import pieces
 from storage.records.part_index import readable
 from storage.records.tables import ArtifactTableRow, EvaluationTableRow, RemovalRow, RunInputRow, RunOutputRow
@@ -140,7 +140,8 @@ def hide(session: Session, keys: Collection[str], moment: datetime) -> None:
         keys: the artifacts; those without a row are only marked.
         moment: now.
     """
-    of_artifacts = (EvaluationTableRow, PinRow, ReadLeaseRow, ArtifactUseRow, ArtifactPartRow)
+    of_artifacts = (EvaluationTableRow, PinRow, ReadLeaseRow, ArtifactUseRow)
+    part_index.remove(session, keys)
     for some in pieces(keys):
         for table in of_artifacts:
             session.execute(delete(table).where(table.artifact_key.in_(some)))
