@@ -95,8 +95,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_route(documentation.PATH, _documentation, include_in_schema=False)
     app.include_router(health.probes)
     acting = (reruns, removals, hosts, webhooks, keeping)
-    for module in (
-        experiments, run_views, runs, trainers, *acting, streams, datasets, features, store_files, catalogue, tokens,
+    for module in (  # what is asked for most comes first: a request is held against one after the other
+        run_views, runs, trainers, experiments, *acting, streams, datasets, features, store_files, catalogue, tokens,
         health,
     ):  # fmt: skip
         app.include_router(module.router, prefix=API)

@@ -247,9 +247,13 @@ def _use_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Begins an SQLite transaction: writers take their lock at once."""
-    writes = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    """Begins an SQLite transaction, by the driver itself: writers take their lock at once."""
+    begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE, False) else "BEGIN"
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute(begin)
+    except sqlite3.Error as error:
+        raise OperationalError(begin, None, error) from error
 
 
 @contextmanager
