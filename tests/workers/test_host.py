@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from storage.errors import InvalidInput, UnknownName, WrongRevision
+from storage.artifacts.store import ArtifactStore
+from storage.errors import InvalidInput, StoreUnreachable, UnknownName, WrongRevision
 from storage.records import claims, datasets, events, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -256,34 +255,38 @@ def test_a_host_keeps_the_run_of_a_process_that_needs_longer_than_a_lease_to_sta
         assert lost_attempts.expire(db, 3) == []
 
 
-@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
-def test_a_store_that_cannot_be_swept_does_not_end_its_host(
-    host: Host, fault: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = host.config.store_path / "staging" / "dead" / "x"
-    path.parent.mkdir(parents=True)
-    path.touch()
-
-    def refuse(*_: object) -> None:
-        raise OSError(fault, "the disk says no")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuse)
-        host._sweep()
-    assert "the disk says no" in caplog.text and path.exists()
-    host._sweep()
-    assert not path.exists()
-
-
 def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
     db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = host.config.store_path / "staging" / "a-dead-token" / "ab12"
-    monkeypatch.setattr("workers.host.SWEEP_S", 0.1)
+    monkeypatch.setattr("workers.sweeping.EVERY_S", 0.1)
     with serving(host):
         wait_until(lambda: any(one.alive for one in hosts.list_hosts(db).items))
         left.mkdir(parents=True)
         wait_until(lambda: not left.parent.exists())
+
+
+def test_a_host_works_while_its_store_does_not_answer_and_fails(
+    db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: Settings) -> ArtifactStore:
+        asked.set()
+        answers.wait(20)
+        raise StoreUnreachable("the bucket sleeps")
+
+    monkeypatch.setattr("workers.sweeping.choose.open_store", hang)
+    monkeypatch.setattr("workers.sweeping.EVERY_S", 0.05)
+    with serving(host) as launcher:
+        assert asked.wait(20)
+        make_all_ready(db, 1, gpu=False)
+        wait_until(lambda: len(launcher.started) == 1)
+        answers.set()
+        asked.clear()
+        assert asked.wait(20), "it is tried again"
+        make_all_ready(db, 1, gpu=False)
+        wait_until(lambda: len(launcher.started) == 2)
 
 
 @pytest.mark.parametrize(("found", "advice"), [("0001", "vlglab db upgrade"), ("9999", "newer vlglab")])
