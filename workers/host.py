@@ -46,6 +46,8 @@ START_S = 25.0
 """Seconds that a run's process gets to report itself; the host keeps its lease until then, and no longer."""
 PAUSE_S = 5.0
 """Seconds without a claim after a process could not be started."""
+LEFT_S = 24 * 3600.0
+"""Seconds since the end of an attempt at which an earlier host may not have sent its log."""
 STOP_S = 10.0
 """Seconds that runs get to give themselves back when the host stops."""
 
@@ -88,6 +90,8 @@ class Host:
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
         if self.only:
             log.info("host %s takes runs of %s alone", host_id, ", ".join(sorted(self.only)))
+        if self.logs.sends:
+            self.logs.take_over(claims.begun_on(self.db, machine, LEFT_S))
         stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
         last_beat = -math.inf
         wrong: WrongRevision | None = None
