@@ -71,8 +71,9 @@ class Host:
     _no_claim_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.logs = LogSender(choose.open_run_files(self.config))
-        self.sweeper = Sweeper(self.db, self.config)
+        files = choose.open_run_files(self.config)
+        self.logs = LogSender(files)
+        self.sweeper = Sweeper(self.db, self.config, files)
 
     def serve(self) -> None:
         """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back.
