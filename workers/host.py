@@ -24,7 +24,6 @@ from storage.errors import (
     DatabaseError,
     InvalidInput,
     LeaseLost,
-    StoreUnwritable,
     UnknownName,
     VlglabError,
     WrongRevision,
@@ -37,6 +36,7 @@ from storage.specs.stages import BY_OWNER, STAGES
 from workers.launchers.launcher import Launcher, Started
 from workers.log_sending import LogSender
 from workers.stopping import Stopper
+from workers.sweeping import Sweeper
 
 log = logging.getLogger("vlglab.host")
 
@@ -44,10 +44,10 @@ BEAT_S = 1.0
 """Seconds between two rows of the host's heartbeat."""
 START_S = 25.0
 """Seconds that a run's process gets to report itself; the host keeps its lease until then, and no longer."""
-SWEEP_S = 60.0
-"""Seconds between two sweeps of what attempts that are over have left staged."""
 PAUSE_S = 5.0
 """Seconds without a claim after a process could not be started."""
+LEFT_S = 24 * 3600.0
+"""Seconds since the end of an attempt at which an earlier host may not have sent its log."""
 STOP_S = 10.0
 """Seconds that runs get to give themselves back when the host stops."""
 
@@ -67,10 +67,13 @@ class Host:
     """Most resident memory that this host and all its runs had at one moment, sampled every tick."""
     stopping: threading.Event = field(default_factory=threading.Event)
     logs: LogSender = field(init=False)
+    sweeper: Sweeper = field(init=False)
     _no_claim_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.logs = LogSender(choose.open_run_files(self.config))
+        files = choose.open_run_files(self.config)
+        self.logs = LogSender(files)
+        self.sweeper = Sweeper(self.db, self.config, files)
 
     def serve(self) -> None:
         """Claims and starts runs until it is told to stop, or to drain; then asks its runs to give themselves back.
@@ -88,8 +91,10 @@ class Host:
         log.info("host %s: %d slots, GPUs %s, %.1f GB", host_id, slots, list(self.gpus) or "none", memory_gb)
         if self.only:
             log.info("host %s takes runs of %s alone", host_id, ", ".join(sorted(self.only)))
+        if self.logs.sends:
+            self.logs.take_over(claims.begun_on(self.db, machine, LEFT_S))
         stopper = Stopper(self.db, self.launcher, machine, self.config.max_attempts)
-        last_beat = last_sweep = -math.inf
+        last_beat = -math.inf
         wrong: WrongRevision | None = None
         while wrong is None and not self.stopping.wait(self.config.tick_s):
             try:
@@ -100,9 +105,7 @@ class Host:
                     last_beat = time.monotonic()
                     hosts.beat(self.db, host_id, rss, self.peak_rss_bytes)
                     self._keep_starting()
-                if time.monotonic() - last_sweep > SWEEP_S:
-                    last_sweep = time.monotonic()
-                    self._sweep()
+                self.sweeper.look()
                 self._claim(host_id, slots)
                 if not self.running and hosts.mode_of(self.db, host_id) == "draining":
                     log.info("host %s is drained", host_id)
@@ -159,16 +162,6 @@ class Host:
         if tokens := [started.claim.token for started in self.running if not started.ended()]:
             claims.keep(self.db, tokens, self.config.lease_s, START_S)
 
-    def _sweep(self) -> None:
-        """Removes what attempts that are over have left staged."""
-        try:
-            removed = staging.sweep(self.db, choose.open_store(self.config))
-        except (OSError, StoreUnwritable) as error:
-            log.warning("the store cannot be swept: %s", error)
-            return
-        if removed:
-            log.info("swept what %d attempts had left staged", removed)
-
     def _sample(self) -> int:
         """Resident memory of this host and its runs now; keeps the peak."""
         rss = int(psutil.Process().memory_info().rss) + sum(started.rss_bytes() for started in self.running)
@@ -184,6 +177,7 @@ class Host:
         for started in self.running:
             started.kill()
         self.logs.close()
+        self.sweeper.close()
         try:
             hosts.retire(self.db, host_id)
         except VlglabError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from storage.artifacts.run_files import RunFiles
@@ -31,6 +32,11 @@ class LogSender:
         if self._thread is not None:
             self._thread.start()
 
+    @property
+    def sends(self) -> bool:
+        """Whether there is anything to do."""
+        return self._files.are_sent
+
     def begins(self, run_id: str, attempt: int) -> None:
         """An attempt's process was started."""
         if self._thread is not None:
@@ -40,6 +46,17 @@ class LogSender:
         """An attempt's process is gone: its log grows no more."""
         if self._thread is not None:
             self._over.add(self._files.log(run_id, attempt))
+
+    def take_over(self, begun: Mapping[tuple[str, int], bool]) -> None:
+        """Sends what hosts that died had not: their runs' processes may have gone on, and may do so yet.
+
+        Args:
+            begun: run's id and number of the attempt -> whether it goes on; those whose logs lie elsewhere are left.
+        """
+        for (run_id, attempt), goes_on in begun.items():
+            if not goes_on:
+                self.ended(run_id, attempt)
+            self.begins(run_id, attempt)
 
     def close(self) -> None:
         """Sends what is left and ends the thread."""
@@ -63,7 +80,7 @@ class LogSender:
                 self._files.send(path)
                 self._growing[path] = size
         except FileNotFoundError:
-            is_over = True  # its run was deleted
+            is_over = True  # its run was deleted, or it lies at another host of the machine
         except (OSError, VlglabError) as error:
             log.warning("the log %s could not be sent and is sent later: %s", path.name, error)
             return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
 
 from service import examples, log_reading, problems
 from service.access import TheCaller
@@ -15,7 +17,7 @@ from service.dependencies import (
     IdempotencyKey,
     Limit,
     TheDatabase,
-    TheRunFiles,
+    TheParts,
     TheSettings,
     TheStore,
     again_or_plan,
@@ -146,10 +148,9 @@ def read_metrics(
         }
     },
 )
-def read_logs(
+async def read_logs(
     run_id: RunId,
-    db: TheDatabase,
-    files_of_runs: TheRunFiles,
+    parts: TheParts,
     attempt: Annotated[int | None, Query(ge=1, description="Which attempt; the last one if not given.")] = None,
     offset: Annotated[int, Query(ge=0, le=2**53, description="Bytes of the log to skip.")] = 0,
     tail: Annotated[
@@ -160,15 +161,22 @@ def read_logs(
     """What the run's process printed. Empty before it has started. 422: both `offset` and `tail`."""
     if tail is not None and offset:
         raise InvalidInput(f"got offset={offset} and tail={tail}, expected one of them; leave the other out")
-    run = runs.get(db, run_id)
+    run = await run_in_threadpool(runs.get, parts.db, run_id)
     if attempt is not None and attempt > run.attempt:
         raise NotFound(f"got attempt {attempt} of the run {run_id}, which has had {run.attempt}")
-    path = files_of_runs.log(run_id, attempt or run.attempt)
-    files_of_runs.refresh(path)
-    offset = offset if tail is None else log_reading.tail_start(path, tail)
-    content = log_reading.read(path, offset)
+    path = parts.run_files.log(run_id, attempt or run.attempt)
+    if parts.run_files.are_sent:
+        async with parts.fetching:
+            await run_in_threadpool(parts.run_files.refresh, path)
+    offset, content = await run_in_threadpool(_piece, path, offset, tail)
     headers = {"X-Next-Offset": str(offset + len(content))}
     return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+def _piece(path: Path, offset: int, tail: int | None) -> tuple[int, bytes]:
+    """Where a piece of a log begins, and its bytes."""
+    begin = offset if tail is None else log_reading.tail_start(path, tail)
+    return begin, log_reading.read(path, begin)
 
 
 @router.get("/{run_id}/events", summary="Read a run's events")

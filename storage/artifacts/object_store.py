@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,20 +197,36 @@ class ObjectStore:
             self._objects.delete(prefix + part_files.MANIFEST)
 
     def clear(self) -> int:
-        """Removes what was withdrawn for good; see `ArtifactStore.clear`. What was published again since stays."""
+        """Removes what was withdrawn for good; see `ArtifactStore.clear`. What was published again since stays.
+
+        Where somebody writes again what is to be removed, the note of it waits for the next call.
+        """
         notes = self._objects.under("withdrawn/")
         for note, at in notes.items():
             prefix = (self._objects.get(note) or b"").decode()
             published = bool(prefix) and self._objects.exists(prefix + part_files.MANIFEST)
             if prefix and not published:
                 old = [name for name, changed in self._objects.under(prefix).items() if changed <= at]
-                self._objects.delete(*old)
+                if not self._removed(prefix, old):
+                    continue
                 if prefix.startswith("parts/"):
                     self._copies.drop(prefix.rstrip("/").rpartition("/")[2])
             self._objects.delete(note)
             if published and not self._objects.exists(prefix + part_files.MANIFEST):
                 self._note(prefix)  # whoever wrote that note was withdrawing it just then
         return len(notes)
+
+    def _removed(self, prefix: str, names: Iterable[str]) -> bool:
+        """Removes objects under a prefix; False, and the rest stays, as soon as somebody writes there again.
+
+        A writer has its mark there before it sends a file, and until its manifest is there.
+        """
+        for name in names:
+            written = any(mark.split("/")[2] in prefix.split("/") for mark in self._objects.under("staging/"))
+            if written or self._objects.exists(prefix + part_files.MANIFEST):
+                return False
+            self._objects.delete(name)
+        return True
 
     def _note(self, prefix: str) -> None:
         """Notes what `clear` is to remove: objects under a prefix that are there now and have no manifest then."""

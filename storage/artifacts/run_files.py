@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,21 @@ class RunFiles:
         """Removes all files of a run."""
         self._forget(_LOGS, run_id)
         self._forget(_RESUME, run_id)
+
+    def runs_here(self) -> frozenset[str]:
+        """Ids of the runs of which something lies under the folder."""
+        folders = (self._root / _LOGS, self._root / _RESUME)
+        return frozenset(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
+
+    def drop(self, gone: Collection[str], ended: Collection[str]) -> None:
+        """Removes what lies under the folder and nobody needs there any more; what was sent stays as it is.
+
+        Args:
+            gone: runs of which nothing is needed.
+            ended: runs that need nothing to resume from.
+        """
+        for what, run_id in [*((_LOGS, one) for one in gone), *((_RESUME, one) for one in (*gone, *ended))]:
+            shutil.rmtree(self._root / what / run_id, ignore_errors=True)
 
     def _forget(self, what: str, run_id: str) -> None:
         shutil.rmtree(self._root / what / run_id, ignore_errors=True)

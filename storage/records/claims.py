@@ -6,14 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.records import hosts, needs, quotas, revision
 from storage.records.database import Database, now
 from storage.records.runs import move
-from storage.records.tables import AttemptRow, RunRow
+from storage.records.tables import AttemptRow, HostRow, RunRow
 from storage.specs.stages import BY_OWNER
 
 
@@ -91,6 +91,27 @@ def living_tokens(db: Database) -> frozenset[str]:
     """Tokens of the attempts that hold a run: whatever else is staged in the store may be swept."""
     with db.read() as session:
         return frozenset(session.scalars(select(AttemptRow.token).where(AttemptRow.state == "running")))
+
+
+def begun_on(db: Database, machine: str, ended_within_s: float) -> dict[tuple[str, int], bool]:
+    """Attempts that hosts of a machine have begun and that go on, or have ended lately.
+
+    Args:
+        db: the database.
+        machine: the name that its hosts register under.
+        ended_within_s: seconds since their end at most.
+
+    Returns:
+        Run's id and number of the attempt -> whether it goes on.
+    """
+    with db.read() as session:
+        lately = AttemptRow.ended_at > now(session) - timedelta(seconds=ended_within_s)
+        query = (
+            select(AttemptRow.run_id, AttemptRow.number, AttemptRow.state)
+            .join(HostRow, HostRow.id == AttemptRow.host_id)
+            .where(HostRow.name == machine, or_(AttemptRow.state == "running", lately))
+        )
+        return {(run_id, number): state == "running" for run_id, number, state in session.execute(query)}
 
 
 def _fitting(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -13,10 +12,15 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import MemoryStore as Bucket
 from sqlalchemy import text
 
-from storage.errors import InvalidInput, UnknownName, WrongRevision
+from storage.artifacts.objects import Objects
+from storage.artifacts.run_files import RunFiles
+from storage.artifacts.store import ArtifactStore
+from storage.errors import InvalidInput, StoreUnreachable, UnknownName, WrongRevision
 from storage.records import claims, datasets, events, hosts, leases, lost_attempts, runs
 from storage.records.claims import Claim
 from storage.records.database import Database
@@ -28,6 +32,7 @@ from storage.specs.plans import OutputRef, PlannedRun
 from tests.fixtures import waiting
 from tests.fixtures.moving_runs import make_ready
 from workers.host import Host, find_gpus, find_stages
+from workers.log_sending import LogSender
 
 wait_until = partial(waiting.wait_until, within_s=20)
 
@@ -256,34 +261,64 @@ def test_a_host_keeps_the_run_of_a_process_that_needs_longer_than_a_lease_to_sta
         assert lost_attempts.expire(db, 3) == []
 
 
-@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
-def test_a_store_that_cannot_be_swept_does_not_end_its_host(
-    host: Host, fault: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = host.config.store_path / "staging" / "dead" / "x"
-    path.parent.mkdir(parents=True)
-    path.touch()
-
-    def refuse(*_: object) -> None:
-        raise OSError(fault, "the disk says no")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuse)
-        host._sweep()
-    assert "the disk says no" in caplog.text and path.exists()
-    host._sweep()
-    assert not path.exists()
-
-
 def test_a_host_sweeps_what_attempts_that_are_over_left_staged(
     db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = host.config.store_path / "staging" / "a-dead-token" / "ab12"
-    monkeypatch.setattr("workers.host.SWEEP_S", 0.1)
+    monkeypatch.setattr("workers.sweeping.EVERY_S", 0.1)
     with serving(host):
         wait_until(lambda: any(one.alive for one in hosts.list_hosts(db).items))
         left.mkdir(parents=True)
         wait_until(lambda: not left.parent.exists())
+
+
+def test_a_host_works_while_its_store_does_not_answer_and_fails(
+    db: Database, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: Settings) -> ArtifactStore:
+        asked.set()
+        answers.wait(20)
+        raise StoreUnreachable("the bucket sleeps")
+
+    monkeypatch.setattr("workers.sweeping.choose.open_store", hang)
+    monkeypatch.setattr("workers.sweeping.EVERY_S", 0.05)
+    with serving(host) as launcher:
+        assert asked.wait(20)
+        make_all_ready(db, 1, gpu=False)
+        wait_until(lambda: len(launcher.started) == 1)
+        answers.set()
+        asked.clear()
+        assert asked.wait(20), "it is tried again"
+        make_all_ready(db, 1, gpu=False)
+        wait_until(lambda: len(launcher.started) == 2)
+
+
+def test_logs_that_a_host_which_died_had_not_sent_are_sent_by_the_next(
+    db: Database, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.log_sending.EVERY_S", 0.02)
+    bucket = Bucket()
+    files = RunFiles(tmp_path, Objects(bucket))
+    make_all_ready(db, 3, gpu=False)
+    here, elsewhere = (hosts.register(db, name, 1, 9, []) for name in (socket.gethostname(), "elsewhere"))
+    goes_on, over, other = (claims.claim(db, each, 60.0) for each in (here, here, elsewhere))
+    assert goes_on is not None and over is not None and other is not None
+    for claim in (goes_on, over):
+        files.log(claim.run_id, 1).parent.mkdir(parents=True)
+        files.log(claim.run_id, 1).write_text("said\n")
+    leases.fail(db, over.token, "x", "x")
+    host.logs = LogSender(files)
+
+    def sent() -> dict[str, int]:
+        return {meta["path"]: meta["size"] for page in obstore.list(bucket) for meta in page}
+
+    with serving(host):
+        wait_until(lambda: sent() == {f"logs/{claim.run_id}/001.log": 5 for claim in (goes_on, over)})
+        with files.log(goes_on.run_id, 1).open("a") as log:
+            log.write("and more\n")
+        wait_until(lambda: sent()[f"logs/{goes_on.run_id}/001.log"] == 14)
 
 
 @pytest.mark.parametrize(("found", "advice"), [("0001", "vlglab db upgrade"), ("9999", "newer vlglab")])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service import log_reading
+from service.dependencies import THREADS
 from storage.artifacts.run_files import RunFiles
 from storage.records import leases
 from storage.records.evaluations import EvaluationRow
+from tests.fixtures.waiting import wait_until
 
 LABELS = {"spec": {"stage": "embed_labels", "label_set": "s3dis13"}}
 
@@ -130,6 +136,30 @@ def test_a_log_is_read_piece_by_piece(api: Any, worker: Any, monkeypatch: pytest
     assert (half.text, half.headers["X-Next-Offset"]) == ("", str(offset))
     assert api.http.get(url, params={"attempt": 1}).status_code == 200
     assert api.get(f"/runs/{made['id']}/logs", status=404, attempt=2)["code"] == "not_found"
+
+
+def test_a_bucket_that_does_not_answer_for_logs_leaves_threads_to_other_requests(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = api.post("/runs", LABELS)
+    asked, answers = list[Path](), threading.Event()
+
+    def hang(_: RunFiles, path: Path) -> None:
+        asked.append(path)
+        answers.wait(20)
+
+    monkeypatch.setattr(RunFiles, "refresh", hang)
+    monkeypatch.setattr(RunFiles, "are_sent", True)
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        try:
+            logs = [pool.submit(api.http.get, f"/api/v1/runs/{made['id']}/logs") for _ in range(2 * THREADS)]
+            wait_until(lambda: len(asked) == THREADS // 2, within_s=20)
+            began = time.monotonic()
+            assert api.get(f"/runs/{made['id']}")["id"] == made["id"]
+            assert time.monotonic() - began < 10, "it did not wait for the bucket"
+        finally:
+            answers.set()
+        assert {log.result().status_code for log in logs} == {200}
 
 
 def test_bytes_that_are_no_text_do_not_stop_a_log(api: Any, worker: Any) -> None:

@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from storage.artifacts import fetched
 from storage.artifacts.choose import open_store
 from storage.artifacts.object_store import ObjectStore
 from storage.artifacts.objects import Objects
-from storage.artifacts.store import ArtifactStore
+from storage.artifacts.store import ArtifactStore, PartEntry
 from storage.errors import ExtraMissing, FormatTooNew, NotFound, StoreCorrupt, StoreUnreachable
 from storage.settings import Settings
 from tests.conformance.artifact_store import TOKEN, ArtifactStoreConformance, artifact, embeddings, put
@@ -175,6 +177,44 @@ def test_what_a_writer_sends_after_it_was_swept_is_found_by_the_next_sweep(
     assert "parts/ab/ab12/zarr.json" in names(bucket)
     assert elsewhere.sweep(frozenset()) == 1
     assert names(bucket) == []
+
+
+@pytest.mark.parametrize("moment", ["is published", "is sent"])
+def test_what_is_written_again_while_a_sweep_removes_it_is_whole(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The next attempt at a run sends the same names while a sweep is at those of the attempt that was lost."""
+    obstore.put(bucket, "staging/dead/ab12", b"")
+    put(store, "cd34", "room-1", embeddings())
+    for name in [name for name in names(bucket) if "cd34" in name and "manifest" not in name]:
+        obstore.put(bucket, name.replace("cd34", "ab12").replace("/cd/", "/ab/"), b"half")
+    elsewhere, under, create = ObjectStore(bucket, tmp_path / "elsewhere"), Objects.under, Objects.create
+    sent, goes_on, writing = threading.Event(), threading.Event(), list[Future[PartEntry]]()
+
+    def write_then(self: Objects, prefix: str) -> dict[str, datetime]:
+        found = under(self, prefix)
+        if prefix == "parts/ab/ab12/" and not writing:
+            writing.append(pool.submit(put, store, "ab12", "room-1", embeddings()))
+            assert sent.wait(20)
+            if moment == "is published":
+                goes_on.set()
+                writing[0].result()
+        return found
+
+    def wait_before(self: Objects, name: str, content: bytes) -> bool:
+        sent.set()
+        assert goes_on.wait(20)
+        return create(self, name, content)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(Objects, "under", write_then)
+        monkeypatch.setattr(Objects, "create", wait_before)
+        elsewhere.sweep(frozenset({TOKEN}))
+        goes_on.set()
+        assert store.part_faults(writing[0].result()) == []
+    elsewhere.sweep(frozenset({TOKEN}))
+    assert store.part_faults(writing[0].result()) == []
+    assert not any(name.startswith(("staging/", "withdrawn/")) for name in names(bucket))
 
 
 def test_a_sweep_that_dies_is_ended_by_the_next(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import KeyReused, KeySpent, SpecInvalid
 from storage.records import experiments, idempotency, runs
@@ -61,7 +62,7 @@ def test_a_key_whose_run_was_deleted_says_so_and_makes_nothing(db: Database, tmp
     other = submit("other")
     for run_id in [made] if what == "run" else [run.id for run in runs.of_experiment(db, made)]:
         runs.request_cancel(db, run_id)
-    remover = Remover(db, ZarrStore(tmp_path), tmp_path)
+    remover = Remover(db, ZarrStore(tmp_path), RunFiles(tmp_path))
     (remover.run if what == "run" else remover.experiment)(made)
     for _ in range(2):
         with pytest.raises(KeySpent, match=f"'k'.* for this request .*made {made}, which has been deleted"):
