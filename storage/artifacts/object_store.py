@@ -42,15 +42,16 @@ if TYPE_CHECKING:
 class ObjectStore:
     """An `ArtifactStore` on object storage, with a local folder that parts are written in and kept in once read."""
 
-    def __init__(self, bucket: Bucket, folder: Path, copies_bytes: int = 0) -> None:
+    def __init__(self, bucket: Bucket, folder: Path, copies_bytes: int = 0, files: Bucket | None = None) -> None:
         """Holds the bucket, or a prefix of one, and the folder, which is made on the first write.
 
         Args:
             bucket: the bucket, or a prefix of one.
             folder: where parts are written, and copies of them kept.
             copies_bytes: room that the copies may take; 0 sets no limit.
+            files: the bucket again, for whole files; see `Objects`.
         """
-        self._objects = Objects(bucket)
+        self._objects = Objects(bucket, files)
         self._local = ZarrStore(folder)
         self._copies = Copies(self._objects, self._local, copies_bytes)
 

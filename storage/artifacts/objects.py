@@ -36,8 +36,15 @@ _PIECE = 8 << 20
 class Objects:
     """Objects of a bucket by name; errors of the storage are told as this project's."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, files: Bucket | None = None) -> None:
+        """Holds the bucket, or a prefix of one.
+
+        Args:
+            bucket: asked for what is small, some of it while others wait for a lock: it should give up in seconds.
+            files: the same, for whole files, which may take minutes; None: as `bucket`.
+        """
         self._bucket = bucket
+        self._files = bucket if files is None else files
 
     def get(self, name: str) -> bytes | None:
         """An object's bytes, or None where there is none."""
@@ -49,7 +56,7 @@ class Objects:
         """BLAKE3 and length of an object, read a piece at a time, or None where there is none."""
         with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
             hasher, size = blake3.blake3(), 0
-            for piece in obstore.get(self._bucket, name).stream(min_chunk_size=_PIECE):
+            for piece in obstore.get(self._files, name).stream(min_chunk_size=_PIECE):
                 hasher.update(piece)
                 size += len(piece)
             return FileEntry(hasher.hexdigest(), size)
@@ -58,7 +65,7 @@ class Objects:
     def download(self, name: str, path: Path) -> bool:
         """Writes an object to a file, a piece at a time; False, and no file, where there is none."""
         with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
-            pieces = obstore.get(self._bucket, name).stream(min_chunk_size=_PIECE)
+            pieces = obstore.get(self._files, name).stream(min_chunk_size=_PIECE)
             with path.open("wb") as file:
                 for piece in pieces:
                     file.write(piece)
@@ -76,7 +83,7 @@ class Objects:
         """
         given = _mapped(content) if isinstance(content, Path) else content
         with _told(name):
-            obstore.put(self._bucket, name, given, use_multipart=False)
+            obstore.put(self._files, name, given, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes an object where there is none; False where there is one, which stays."""
