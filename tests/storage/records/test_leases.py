@@ -34,6 +34,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "release": {"reason": "r"},
     "append_metrics": {"points": [("loss", 0, 1.0)]},
     "note": {"message": "m"},
+    "keep_room": {"parts": {"p": 1}},
     "record_artifact": {"artifact": ROW},
     "record_evaluations": {"artifact_key": "c" * 32, "rows": [SCORE]},
     "record_finding": {"artifact_key": "c" * 32, "found": Finding(0)},
