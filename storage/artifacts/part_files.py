@@ -34,7 +34,12 @@ def read_manifest(path: Path) -> PartManifest | None:
         StoreCorrupt: it cannot be read.
     """
     try:
-        content = (path / MANIFEST).read_bytes()
+        try:
+            content = (path / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            if not path.exists():
+                return None
+            content = (path / MANIFEST).read_bytes()  # the part was published between the two looks
     except OSError as error:
         if not path.exists():
             return None

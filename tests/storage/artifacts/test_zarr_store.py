@@ -288,3 +288,27 @@ def test_a_damaged_plain_file_is_refused_by_size(store: ZarrStore) -> None:
         part.file("a.png")
     with pytest.raises(NotFound):
         part.file("b.png")
+
+
+def test_a_part_that_is_published_while_it_is_looked_for_is_there(
+    store: ZarrStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look for its manifest, which finds none, and one for its folder."""
+    elsewhere = store.root / "elsewhere"
+    put(store, "ab12", "room", embeddings())
+    part, read = store.part_path("ab12"), Path.read_bytes
+    part.rename(elsewhere)
+
+    def publishes(path: Path) -> bytes:
+        try:
+            return read(path)
+        except FileNotFoundError:
+            if elsewhere.exists():
+                elsewhere.rename(part)
+            raise
+
+    monkeypatch.setattr(Path, "read_bytes", publishes)
+    assert store.entry("ab12") is not None
+    (part / "manifest.json").unlink()
+    with pytest.raises(StoreCorrupt, match="cannot be read"):
+        store.entry("ab12")
