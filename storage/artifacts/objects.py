@@ -81,9 +81,9 @@ class Objects:
         Raises:
             FileNotFoundError: the file to send is gone.
         """
-        given = _mapped(content) if isinstance(content, Path) else content
+        bucket, given = (self._files, _mapped(content)) if isinstance(content, Path) else (self._bucket, content)
         with _told(name):
-            obstore.put(self._files, name, given, use_multipart=False)
+            obstore.put(bucket, name, given, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes an object where there is none; False where there is one, which stays."""

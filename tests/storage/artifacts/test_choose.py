@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import choose
+from storage.artifacts.objects import Objects
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import StoreUnreachable
 from storage.settings import Settings
@@ -61,3 +62,18 @@ def test_a_file_gets_as_long_as_the_variable_says(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("AWS_TIMEOUT")
     _, files = (bucket.client_options for bucket in choose.buckets(settings(tmp_path)) or ())
     assert files is not None and files["timeout"] == choose.FILE_TIMEOUT
+
+
+@pytest.mark.usefixtures("hung")
+@pytest.mark.timeout(60)
+def test_whoever_withdraws_from_a_hung_bucket_is_told_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks and notes are small: they are written while others wait for the writers' lock."""
+    monkeypatch.setattr(choose, "SMALL_TIMEOUT", "1s")
+    monkeypatch.setattr(choose, "SMALL_RETRY_S", 2)
+    objects = Objects(*choose.buckets(settings(tmp_path)) or ())
+    began = time.monotonic()
+    with pytest.raises(StoreUnreachable):
+        objects.put("withdrawn/x", b"parts/ab/ab12/")
+    assert 1 <= time.monotonic() - began < 30
