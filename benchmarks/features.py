@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from sqlalchemy import insert
 
-from benchmarks.scale import database
+from benchmarks.scale import choose_database, database
 from benchmarks.served import service
 from migrations.upgrade import upgrade
 from storage.records import features, tables
@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stores", type=int, default=10_000)
     parser.add_argument("--scenes", type=int, default=1500, help="scenes that each store's attributes name")
     parser.add_argument("--repeats", type=int, default=50, help="requests of each kind")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for it")
-    which.add_argument("--url", help="an empty database")
+    choose_database(parser)
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="vlglab-features-") as home, database(chosen, Path(home)) as url:
         upgrade(url)

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--points", type=int, default=10_000_000, help="values of metrics, of all runs together")
     parser.add_argument("--repeats", type=int, default=100, help="requests of each kind")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for it")
-    which.add_argument("--url", help="an empty database")
+    choose_database(parser)
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="vlglab-scale-") as home, database(chosen, Path(home)) as url:
         began = time.monotonic()
@@ -142,6 +140,13 @@ def _middles(client: httpx.Client, num_runs: int) -> list[tuple[str, str]]:
             cursor = client.get(path).raise_for_status().json()["next"]
         found.append((f"list, {name}, far on", f"/runs?limit={LIMIT}{query}" + (f"&cursor={cursor}" if cursor else "")))
     return found
+
+
+def choose_database(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments by which `database` is told which one."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for it")
+    which.add_argument("--url", help="an empty database")
 
 
 @contextmanager

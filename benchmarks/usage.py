@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from sqlalchemy import insert
 
-from benchmarks.scale import database
+from benchmarks.scale import choose_database, database
 from migrations.upgrade import upgrade
 from storage.artifacts.store import ArtifactManifest, ArtifactStore, PartEntry
 from storage.records import part_index, policies, quotas, tables, usage
@@ -59,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--artifacts", type=int, default=10_000)
     parser.add_argument("--parts", type=int, default=15, help="parts of each")
     parser.add_argument("--repeats", type=int, default=20)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for it")
-    which.add_argument("--url", help="an empty database")
+    choose_database(parser)
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="vlglab-usage-") as home, database(chosen, Path(home)) as url:
         upgrade(url)

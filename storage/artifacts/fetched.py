@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from storage.artifacts import part_files
+from storage.artifacts.beside import write_whole
 from storage.artifacts.manifests import PartManifest
 from storage.artifacts.objects import Objects
 from storage.artifacts.store import Attributes
@@ -167,19 +167,3 @@ def _holds_copies(folder: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return any(not path.name.startswith(".") for path in folder.iterdir())
     return False
-
-
-def write_whole(path: Path, write: Callable[[Path], bool]) -> None:
-    """Has a file written beside its place and moves it there, so that it is there whole whoever else writes it.
-
-    Args:
-        path: its place.
-        write: writes the path that it is given; False where there is nothing to write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        if write(part):
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -9,11 +9,12 @@ own, what others are to see is sent, and what they sent is brought. Knows no sta
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from storage.artifacts.beside import write_whole
 
 if TYPE_CHECKING:
     from storage.artifacts.objects import Objects
@@ -85,12 +86,7 @@ class RunFiles:
         sent = self._objects.size(self._name(path))
         if sent is None or (path.exists() and path.stat().st_size >= sent):
             return
-        new = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}.new")
-        try:
-            if self.bring(path, new):
-                new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        write_whole(path, lambda new: self.bring(path, new))
 
     def forget_resume(self, run_id: str) -> None:
         """Removes all that a run kept to resume from."""
@@ -113,13 +109,18 @@ class RunFiles:
             gone: runs of which nothing is needed.
             ended: runs that need nothing to resume from.
         """
-        for what, run_id in [*((_LOGS, one) for one in gone), *((_RESUME, one) for one in (*gone, *ended))]:
-            shutil.rmtree(self._root / what / run_id, ignore_errors=True)
+        for run_id in gone:
+            self._drop(_LOGS, run_id)
+        for run_id in (*gone, *ended):
+            self._drop(_RESUME, run_id)
 
     def _forget(self, what: str, run_id: str) -> None:
-        shutil.rmtree(self._root / what / run_id, ignore_errors=True)
+        self._drop(what, run_id)
         if self._objects is not None:
             self._objects.delete(*self._objects.under(f"{what}/{run_id}/"))
+
+    def _drop(self, what: str, run_id: str) -> None:
+        shutil.rmtree(self._root / what / run_id, ignore_errors=True)
 
     def _name(self, path: Path) -> str:
         """The object's name: the path within the folder."""

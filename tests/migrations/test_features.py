@@ -6,25 +6,18 @@ import json
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import text
 
 from migrations import upgrade
 from storage.records import features
 from storage.records.database import Database
+from tests.fixtures.migrating import step
 
 AT = "2026-01-31 12:00:00"
 WHOLE = {
     "dataset": "offices", "encoder": {"name": "mini"}, "encoder_title": "Mini", "weights_digest": "w",
     "dimension": 384, "lifting": {"width": 320}, "splits": {"a": "train", "b": "train", "c": "test"},
 }  # fmt: skip
-
-
-def step(db: Database, to: str, *, down: bool) -> None:
-    config = upgrade.configuration()
-    with db.write() as session:
-        config.attributes["connection"] = session.connection()
-        (command.downgrade if down else command.upgrade)(config, to)
 
 
 def add(db: Database, key: str, attributes: Any, kind: str = "embeddings", run: str = "r1") -> None:

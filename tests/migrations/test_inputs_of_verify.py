@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from alembic import command
 from sqlalchemy import text
 
 from migrations import upgrade
 from storage.records import runs
 from storage.records.database import Database
 from storage.specs import stages
+from tests.fixtures.migrating import step
 
 AT = "2026-01-31 12:00:00"
-
-
-def step(db: Database, to: str, *, down: bool = False) -> None:
-    config = upgrade.configuration()
-    with db.write() as session:
-        config.attributes["connection"] = session.connection()
-        (command.downgrade if down else command.upgrade)(config, to)
 
 
 def test_what_older_runs_of_verify_check_is_found_under_its_new_name(empty_database_url: str) -> None:

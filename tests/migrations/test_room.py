@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from alembic import command
 from sqlalchemy import text
 
 from migrations import upgrade
 from storage.records import part_index
 from storage.records.database import Database
+from tests.fixtures.migrating import step
 
 AT = "2026-01-31 12:00:00"
-
-
-def step(db: Database, to: str, *, down: bool = False) -> None:
-    config = upgrade.configuration()
-    with db.write() as session:
-        config.attributes["connection"] = session.connection()
-        (command.downgrade if down else command.upgrade)(config, to)
 
 
 def test_attempts_that_are_there_have_asked_for_nothing(empty_database_url: str) -> None:

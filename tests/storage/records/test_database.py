@@ -336,16 +336,22 @@ def test_the_time_goes_on_within_a_transaction(db: Database) -> None:
             assert timedelta(seconds=0.04) < database.now(session) - first < timedelta(seconds=5)
 
 
+def _end_connection(used: Database, other: Database) -> int:
+    """Ends the server's side of the connection that a database reads by, which lies in its pool; its process's id."""
+    with used.read() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with other.write() as session:
+        assert session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    return int(pid or 0)
+
+
 @pytest.mark.postgres
 def test_connections_that_died_while_they_rested_are_replaced(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "TRUSTED_S", 0.0)
     rests, other = Database.open(postgres_url), Database.open(postgres_url)
-    with rests.read() as session:
-        pid = session.scalar(text("SELECT pg_backend_pid()"))
-    with other.write() as session:
-        assert session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    pid = _end_connection(rests, other)
     with rests.read() as session:
         assert session.scalar(text("SELECT pg_backend_pid()")) != pid
     rests.close()
@@ -358,10 +364,7 @@ def test_a_connection_that_dies_right_after_its_use_costs_one_answer_and_no_more
 ) -> None:
     monkeypatch.setattr(postgres, "TRUSTED_S", 600.0)
     used, other = Database.open(postgres_url), Database.open(postgres_url)
-    with used.read() as session:
-        pid = session.scalar(text("SELECT pg_backend_pid()"))
-    with other.write() as session:
-        assert session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    pid = _end_connection(used, other)
     with pytest.raises(DatabaseError), used.read() as session:
         session.execute(text("SELECT 1"))
     with used.read() as session:
