@@ -16,7 +16,7 @@ from httpx import Response
 from service.app import create_app
 from service.dependencies import Parts
 from storage.artifacts.store import WHOLE, ArtifactManifest
-from storage.records import claims, hosts, leases
+from storage.records import access_tokens, claims, hosts, leases
 from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.records.evaluations import EvaluationRow
@@ -146,3 +146,14 @@ class Worker:
     def score(self, claim: claims.Claim, key: str, rows: list[EvaluationRow]) -> None:
         """Records the scores of an artifact."""
         leases.record_evaluations(self.db, claim.token, key, rows)
+
+
+@pytest.fixture
+def guarded(settings: Settings, database_url: str) -> Iterator[TestClient]:
+    """A service that asks for tokens."""
+    db = Database.open(database_url)
+    access_tokens.create(db, "root", "admin", None)
+    db.close()
+    app = create_app(settings.model_copy(update={"database_url": database_url, "require_tokens": True}))
+    with TestClient(app, ADDRESS, client=HERE, raise_server_exceptions=False) as http:
+        yield http

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -315,17 +314,6 @@ def test_a_retry_anew_goes_on_from_no_earlier_checkpoint(api: Any, worker: Any, 
 
 
 # ---- who may
-
-
-@pytest.fixture
-def guarded(settings: Settings, database_url: str) -> Iterator[TestClient]:
-    """A service that asks for tokens."""
-    db = Database.open(database_url)
-    access_tokens.create(db, "root", "admin", None)
-    db.close()
-    app = create_app(settings.model_copy(update={"database_url": database_url, "require_tokens": True}))
-    with TestClient(app, ADDRESS, client=HERE, raise_server_exceptions=False) as http:
-        yield http
 
 
 def test_only_owners_and_admins_delete_and_only_admins_pause_hosts(guarded: TestClient) -> None:

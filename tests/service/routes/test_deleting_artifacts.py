@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
 from service.client import Client
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import InUse
 from storage.records import access_tokens, leases, pins
-from storage.records.database import Database
 from storage.records.tables import FeatureTableRow
-from storage.settings import Settings
 from tests.fixtures.publishing import leave
-from tests.service.conftest import ADDRESS, API, HERE
+from tests.service.conftest import API
 from tests.service.routes.test_acting import TEXT, delete
 
 
@@ -69,17 +65,6 @@ def test_a_client_deletes_and_hears_why_not(api: Any, store: ZarrStore) -> None:
     client.unpin(key)
     assert client.delete_artifact(key, dry_run=True).dry_run
     assert client.delete_artifact(key, at_once=True).removed[0].key == key
-
-
-@pytest.fixture
-def guarded(settings: Settings, database_url: str) -> Iterator[TestClient]:
-    """A service that asks for tokens."""
-    db = Database.open(database_url)
-    access_tokens.create(db, "root", "admin", None)
-    db.close()
-    app = create_app(settings.model_copy(update={"database_url": database_url, "require_tokens": True}))
-    with TestClient(app, ADDRESS, client=HERE, raise_server_exceptions=False) as http:
-        yield http
 
 
 def test_only_who_published_it_and_admins_delete_an_artifact(guarded: TestClient) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from storage.artifacts.zarr_store import ZarrStore
 from storage.records import claims, datasets, hosts, runs
 from storage.records.artifacts import ArtifactRow
 from storage.records.claims import Claim
+from storage.records.collecting import Collector
 from storage.records.database import Database
 from storage.records.datasets import Dataset
 from storage.records.runs import Run
@@ -16,6 +19,18 @@ from storage.records.submissions import Submission, Wishes
 from storage.specs import stages
 from storage.specs.plans import InputRef, PlannedRun
 from tests.fixtures.moving_runs import make_ready
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ZarrStore:
+    """A store on a disk of its own."""
+    return ZarrStore(tmp_path / "store")
+
+
+@pytest.fixture
+def collector(db: Database, store: ZarrStore) -> Collector:
+    """The collector of that store."""
+    return Collector(db, store, store.root)
 
 
 @pytest.fixture

@@ -50,16 +50,6 @@ Claimed = Callable[..., Claim]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
-
-
-@pytest.fixture
-def collector(db: Database, store: ZarrStore) -> Collector:
-    return Collector(db, store, store.root)
-
-
-@pytest.fixture
 def without_grace(db: Database) -> None:
     policies.change(db, "", grace_s=0)
 

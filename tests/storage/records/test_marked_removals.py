@@ -41,16 +41,6 @@ Delete = Callable[..., Removal]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
-
-
-@pytest.fixture
-def collector(db: Database, store: ZarrStore) -> Collector:
-    return Collector(db, store, store.root)
-
-
-@pytest.fixture
 def gave(db: Database, store: ZarrStore, claimed: Claimed) -> Callable[..., tuple[str, str]]:
     """Makes a run that has succeeded with embeddings of these scenes; its id and their key."""
 

@@ -26,11 +26,6 @@ from tests.fixtures.publishing import leave, publish, write_parts
 Claimed = Callable[..., Claim]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
-
-
 def files_of(store: ZarrStore, *scenes: str) -> int:
     """Bytes of the parts of scenes as the disk has them, without manifests."""
     paths = [path for scene in scenes for path in store.part_path(keys.digest(scene)).rglob("*")]

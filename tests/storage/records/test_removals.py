@@ -47,11 +47,6 @@ Claimed = Callable[..., Claim]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
-
-
-@pytest.fixture
 def remover(db: Database, store: ZarrStore) -> Remover:
     return Remover(db, store, RunFiles(store.root))
 

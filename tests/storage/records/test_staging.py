@@ -13,11 +13,6 @@ from storage.records.database import Database
 Claimed = Callable[..., Claim]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
-
-
 def stage(store: ZarrStore, token: str) -> Path:
     """What a writer of this token leaves when it is killed."""
     path = store.root / "staging" / token / "ab12" / "zarr.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,11 +19,6 @@ from storage.records.tables import ArtifactTableRow
 from tests.fixtures.publishing import NOBODY, leave, row_of, write_manifest
 
 SCENES = "abcdef"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore(tmp_path / "store")
 
 
 class Some:
