@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from storage.records import overview, usage
+from storage.artifacts.disks import disk_of
+from storage.records import overview
 from storage.records.database import Database
 from storage.records.quotas import Room
 from storage.records.states import STATES
@@ -76,7 +77,7 @@ class _Lab(Collector):
     def _room(self, store: Room) -> Iterator[Metric]:
         """The room that the store has left, by its disk and by its quota; no number where there is none."""
         with contextlib.suppress(OSError):
-            free_bytes = usage.disk_of(self._store_root).free_bytes
+            free_bytes = disk_of(self._store_root).free_bytes
             yield GaugeMetricFamily("vlglab_store_disk_free_bytes", "Free bytes of the store's disk.", free_bytes)
         if store.quota_bytes:
             free_bytes = max(0, store.quota_bytes - store.used_bytes)

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from storage.artifacts import admission, copies, part_files
+from storage.artifacts.disks import disk_of
 from storage.artifacts.manifests import RECOMPUTE, FileEntry, decode_artifact, digest, encode_artifact
 from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_reader import open_part
@@ -129,7 +130,7 @@ class ZarrStore:
 
     def free_bytes(self) -> int:
         """Bytes that are free on its disk, to whoever this process runs as; see `TakingStore.free_bytes`."""
-        return shutil.disk_usage(next(one for one in (self.root, *self.root.parents) if one.exists())).free
+        return disk_of(self.root).free_bytes
 
     def has_place(self, key: str) -> bool:
         """Whether there is a folder of that artifact; see `TakingStore.has_place`."""

@@ -5,7 +5,6 @@ Files are looked at for two things alone: what lies in staging, and the disk's f
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storage.artifacts.disks import disk_of
 from storage.artifacts.store import ArtifactStore
 from storage.records import part_index, policies, references, staging
 from storage.records.database import Database
@@ -76,14 +76,6 @@ class Usage:
     fill: Fill
     warning: str
     """Empty where there is no need to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """How full a disk is."""
-
-    free_bytes: int
-    total_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +149,3 @@ def _shares(entries: Sequence[_Entry], name_of: Callable[[_Entry], str]) -> tupl
         numbers[name] = numbers.get(name, 0) + 1
         sizes[name] = sizes.get(name, 0) + one.counted_bytes
     return tuple(Share(name, numbers[name], sizes[name]) for name in sorted(sizes, key=lambda n: (-sizes[n], n)))
-
-
-def disk_of(store_root: Path) -> Disk:
-    """The disk that a store lies on, or will: it is made by its first write.
-
-    Raises:
-        OSError: it cannot be asked.
-    """
-    there = next(one for one in (store_root, *store_root.parents) if one.exists())
-    found = shutil.disk_usage(there)
-    return Disk(found.free, found.total)
