@@ -1,17 +1,15 @@
 """One database, SQLite or PostgreSQL, and its transactions. Knows no table.
 
-Writers come one at a time: on SQLite by BEGIN IMMEDIATE (a deferred read that upgrades to a write fails at once,
-whatever the busy timeout), on PostgreSQL by a transaction-level advisory lock. So events get their ids in the order in
-which they are committed, and a reader that remembers the last id loses none.
+Writers come one at a time: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by a transaction-level advisory lock. So events
+get their ids in the order in which they are committed, and a reader that remembers the last id loses none. Those of one
+process wait for each other before they take a connection.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -33,27 +31,18 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, InvalidInput
-from storage.records import postgres
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
-    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-)
-"""Types of file systems on which SQLite's WAL mode does not work: its shared memory is not shared between hosts."""
+from storage.records import postgres, sqlite
 
 EXPECTED = "sqlite:///PATH or postgresql://USER@HOST/NAME"
 """URLs of databases."""
-
-_WRITE = "vlglab_write"
 
 
 class Database:
     """A database with its connection pool. Safe for many threads; a forked child must open its own."""
 
-    def __init__(self, engine: Engine, reading: Engine | None = None) -> None:
+    def __init__(self, engine: Engine, reading: Engine) -> None:
         self._engine = engine
-        self._reading = engine if reading is None else reading
-        self._writing = engine.execution_options(**{_WRITE: True})
+        self._reading = reading
         self._sqlite = engine.dialect.name == "sqlite"
         self._writer = threading.RLock()
 
@@ -69,23 +58,10 @@ class Database:
         if parsed.get_backend_name() == "postgresql":
             return cls(postgres.engine(parsed, _from_json), postgres.engine(parsed, _from_json, reads=True))
         path = Path(str(parsed.database)).absolute()
-        kind = file_system_of(path, _mounts())
-        if kind in NETWORK_FILE_SYSTEMS:
-            raise DatabaseError(
-                f"{path} lies on a network file system ({kind}), on which SQLite's WAL mode loses data;"
-                " put VLGLAB_HOME on a local disk, or set VLGLAB_DATABASE_URL to a PostgreSQL database"
-            )
+        sqlite.check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            parsed.set(database=str(path)),
-            connect_args={"timeout": 30.0, "check_same_thread": False},
-            pool_size=20,
-            max_overflow=40,
-            json_deserializer=_from_json,
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return cls(engine)
+        parsed = parsed.set(database=str(path))
+        return cls(sqlite.engine(parsed, _from_json), sqlite.engine(parsed, _from_json, reads=True))
 
     @property
     def is_sqlite(self) -> bool:
@@ -99,7 +75,7 @@ class Database:
 
     @property
     def reading(self) -> Engine:
-        """The engine of its readers; on SQLite the same."""
+        """The engine of its readers."""
         return self._reading
 
     @contextmanager
@@ -125,8 +101,8 @@ class Database:
         """
         with (
             _translated(),
-            self._writer if self._sqlite else nullcontext(),
-            Session(self._writing, expire_on_commit=False) as session,
+            self._writer if ordered or self._sqlite else nullcontext(),
+            Session(self._engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             if ordered and not self._sqlite:
@@ -140,8 +116,8 @@ class Database:
 
     def close(self) -> None:
         """Closes every pooled connection."""
-        for engine in {self._engine, self._reading}:
-            engine.dispose()
+        self._engine.dispose()
+        self._reading.dispose()
 
 
 def now(session: Session) -> datetime:
@@ -150,39 +126,6 @@ def now(session: Session) -> datetime:
         moment = datetime.now(UTC)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     return postgres.now(session)
-
-
-def file_system_of(path: Path, mounts: str) -> str:
-    """The type of the file system that holds `path`.
-
-    Args:
-        path: absolute; it need not exist.
-        mounts: text like that of /proc/mounts: device, mount point, type, ... a line.
-
-    Returns:
-        The type, such as "ext4"; empty where it is not known.
-
-    Examples:
-        >>> file_system_of(Path("/home/a/x.db"), "d / ext4 rw 0 0\\nsrv:/h /home nfs4 rw 0 0")
-        'nfs4'
-    """
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = fields[1].replace("\\040", " ")
-        if path.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind
-
-
-def _mounts() -> str:
-    """The system's table of mounts; empty where there is none to read."""
-    try:
-        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _parsed(url: str) -> URL:
@@ -219,41 +162,6 @@ def _from_json(text: str | bytes) -> Any:
         return from_json(text)
     except ValueError:
         return json.loads(text)
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Sets a new SQLite connection up: transactions are begun by us, not by the driver."""
-    connection.isolation_level = None
-    for pragma in ("busy_timeout=30000", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    _use_wal(connection)
-
-
-def _use_wal(connection: Any) -> None:
-    """Turns write-ahead logging on, where it is not yet.
-
-    The change needs the file for itself, and SQLite refuses at once, whatever the busy timeout, while another
-    process is about the same change: it is asked for again until one of them has made it.
-    """
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Begins an SQLite transaction, by the driver itself: writers take their lock at once."""
-    begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE, False) else "BEGIN"
-    driver: Any = connection.connection.driver_connection
-    try:
-        driver.execute(begin)
-    except sqlite3.Error as error:
-        raise OperationalError(begin, None, error) from error
 
 
 @contextmanager

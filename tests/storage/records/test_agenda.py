@@ -95,11 +95,13 @@ def steps_of_sqlite(db: Database) -> Iterator[list[int]]:
     def watch(connection: Any, _record: Any) -> None:
         connection.set_progress_handler(count, 1)
 
-    event.listen(db.engine, "connect", watch)
-    db.engine.dispose()
+    for engine in (db.engine, db.reading):
+        event.listen(engine, "connect", watch)
+        engine.dispose()
     yield steps
-    event.remove(db.engine, "connect", watch)
-    db.engine.dispose()
+    for engine in (db.engine, db.reading):
+        event.remove(engine, "connect", watch)
+        engine.dispose()
 
 
 def cost_of_a_submission(db: Database, scheduler: loop.Scheduler, documents: list[object]) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from sqlalchemy import JSON, literal, select, text
 from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, ExtraMissing
-from storage.records import database, postgres, postgres_waiting
-from storage.records.database import Database, file_system_of
+from storage.records import database, postgres, postgres_waiting, sqlite
+from storage.records.database import Database
+from storage.records.sqlite import file_system_of
 from tests.fixtures.postgres import running_server
 
 MOUNTS = """\
@@ -49,7 +50,7 @@ def test_any_table_of_mounts_can_be_read(path: str, mounts: str) -> None:
 
 
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_mounts", lambda: f"server:/x {tmp_path} nfs4 rw 0 0")
+    monkeypatch.setattr(sqlite, "_mounts", lambda: f"server:/x {tmp_path} nfs4 rw 0 0")
     with pytest.raises(DatabaseError, match=r"network file system \(nfs4\).*local disk"):
         Database.open(f"sqlite:///{tmp_path / 'x.db'}")
     assert list(tmp_path.iterdir()) == []

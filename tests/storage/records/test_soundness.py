@@ -111,7 +111,7 @@ def test_a_lease_that_nobody_ended_is_stuck_only_after_a_while(db: Database, cla
 def test_rows_that_name_what_is_not_there_are_found(db: Database, new_run: Callable[..., Run]) -> None:
     new_run()
     if db.is_sqlite:  # as a program that does not ask for foreign keys leaves it
-        with db.engine.connect().execution_options(vlglab_write=True) as connection:
+        with db.engine.connect() as connection:
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.execute("PRAGMA foreign_keys=OFF")
