@@ -11,7 +11,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from service.dependencies import Parts, parts
@@ -26,9 +25,16 @@ from storage.settings import is_loopback
 OPEN = frozenset({"/healthz", "/readyz"})
 """What is answered without a token: it tells nothing but whether the service works."""
 
-SCHEME = HTTPBearer(auto_error=False, description="A token (`vlglab tokens add`), where the service asks for one.")
-"""Reads the token that a request shows, and says in the documentation that one can be shown."""
+SCHEMES = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token (`vlglab tokens add`), where the service asks for one.",
+    }
+}
+"""How a token is shown, for the documentation."""
 
+_ADMITTED = "admitted"
 
 PROXIES = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via"})
 """Headers that proxies add."""
@@ -81,15 +87,14 @@ def count(request: Request) -> None:
     if request.scope["path"] in OPEN:
         return
     found = parts(request)
-    scheme, secret = get_authorization_scheme_param(request.headers.get("authorization"))
-    caller = _asked_from(request)
-    if scheme.lower() == "bearer":
+    secret, caller = _shown(request), _asked_from(request)
+    if secret is not None:
         caller = found.tokens.id_of(secret) or f"{caller} with an unknown token"
     found.rate.take(caller)
 
 
-async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> Caller:
-    """Lets a request in or refuses it: for every route of the app.
+async def admit(request: Request) -> None:
+    """Lets a request in or refuses it: for every route of the app. Routes then find who it is by `TheCaller`.
 
     Raises:
         TokenRefused: a token is asked for and none that is good was shown.
@@ -97,28 +102,43 @@ async def admit(request: Request, shown: Annotated[HTTPAuthorizationCredentials 
         ForeignPage: no token is asked for, and a web page of another site made a browser send this.
         BehindProxy: no token is asked for, and this does not come straight from this machine.
     """
-    found = parts(request)
+    caller = await _caller(request, parts(request))
+    only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
+    caller.needs("reader" if only_reads else "submitter")
+    request.scope["state"][_ADMITTED] = caller
+
+
+async def _caller(request: Request, found: Parts) -> Caller:
+    """Who sends a request; raises as `admit`."""
     if request.scope["path"] in OPEN:
         if not found.settings.tokens_required:
             _only_this_machine(request, found)
         return Caller("", "reader")
-    if shown is None:
-        if found.settings.tokens_required:
-            raise TokenRefused(
-                "got no token, expected `Authorization: Bearer TOKEN`; the client takes VLGLAB_API_TOKEN"
-            )
-        _only_this_machine(request, found)
-        caller = Caller("", "admin", _asked_from(request))
-    else:
-        token = await found.tokens.find(shown.credentials)
-        caller = Caller(token.owner, token.role, token.id)
+    secret = _shown(request)
+    if secret is not None:
+        token = await found.tokens.find(secret)
         noted(request.scope, token.owner, token.id)
-    only_reads = request.method in READING or request.scope["route"].path.endswith(FOR_READERS)
-    caller.needs("reader" if only_reads else "submitter")
+        return Caller(token.owner, token.role, token.id)
+    if found.settings.tokens_required:
+        raise TokenRefused("got no token, expected `Authorization: Bearer TOKEN`; the client takes VLGLAB_API_TOKEN")
+    _only_this_machine(request, found)
+    return Caller("", "admin", _asked_from(request))
+
+
+def _shown(request: Request) -> str | None:
+    """The secret of the token that a request shows; None where it shows none."""
+    scheme, secret = get_authorization_scheme_param(request.headers.get("authorization"))
+    return secret if secret and scheme.lower() == "bearer" else None
+
+
+async def admitted(request: Request) -> Caller:
+    """Who sends a request that was let in."""
+    caller = request.scope["state"][_ADMITTED]
+    assert isinstance(caller, Caller)
     return caller
 
 
-TheCaller = Annotated[Caller, Depends(admit)]
+TheCaller = Annotated[Caller, Depends(admitted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +160,9 @@ class Pass:
         return True
 
 
-async def shown_pass(
-    request: Request, caller: TheCaller, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]
-) -> Pass:
+async def shown_pass(request: Request, caller: TheCaller) -> Pass:
     """The pass of a request that was let in."""
-    return Pass(caller.counted_as, parts(request).db, None if shown is None else shown.credentials)
+    return Pass(caller.counted_as, parts(request).db, _shown(request))
 
 
 ThePass = Annotated[Pass, Depends(shown_pass)]

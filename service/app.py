@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from service import documentation, old_keys, problems
-from service.access import OPEN, admit, count
+from service.access import OPEN, SCHEMES, admit, count
 from service.dependencies import THREADS, Parts
 from service.feed import Feed
 from service.guard import Guard
@@ -93,13 +93,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, measures=parts.measures, count=count)
     problems.install(app)
     app.add_route(documentation.PATH, _documentation, include_in_schema=False)
-    app.include_router(health.probes)
     acting = (reruns, removals, hosts, webhooks, keeping)
     for module in (  # what is asked for most comes first: a request is held against one after the other
         run_views, runs, trainers, experiments, *acting, streams, datasets, features, store_files, catalogue, tokens,
         health,
     ):  # fmt: skip
         app.include_router(module.router, prefix=API)
+    app.include_router(health.probes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -165,9 +165,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = FastAPI.openapi(app)
         problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schema["components"]["schemas"].update(problem.pop("$defs", {}), Problem=problem)
-        for path in OPEN & schema["paths"].keys():
-            for operation in schema["paths"][path].values():
-                operation["security"] = []
+        schema["components"]["securitySchemes"] = SCHEMES
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in OPEN else [{name: []} for name in SCHEMES]
         _close_names(schema)
         app.openapi_schema = schema
     return app.openapi_schema

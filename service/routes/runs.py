@@ -18,7 +18,6 @@ from service.dependencies import (
     Limit,
     TheDatabase,
     TheParts,
-    TheSettings,
     TheStore,
     again_or_plan,
     whole,
@@ -55,21 +54,18 @@ StepBound = Annotated[
 @router.post("", status_code=201, summary="Create one run", response_model=Run, responses=again_or_plan(Run))
 def create_run(
     body: RunRequest,
-    db: TheDatabase,
-    settings: TheSettings,
+    parts: TheParts,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
+    planned = plans.planned_runs([body], parts.settings)
     if dry_run:
-        return plan_response(plans.foreseen(db, caller, plans.planned_runs([body], settings)))
+        return plan_response(plans.foreseen(parts.db, caller, planned))
     once = plans.once(caller, body, idempotency_key)
-    if once is not None and (known := once.made(db)) is not None:
-        return whole(Run.model_validate(runs.get(db, known)))
-    planned = plans.planned_runs([body], settings)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
-    made, is_new = runs.create_one(db, planned[0], submission)
+    made, is_new = runs.create_one(parts.db, planned[0], submission)
     return whole(Run.model_validate(made), 201 if is_new else 200)
 
 
@@ -81,9 +77,9 @@ def plan_response(found: Plan) -> Response:
 @router.get("/{run_id}", summary="Read a run", response_model=Run)
 def read_run(run_id: RunId, db: TheDatabase) -> Response:
     """A run as it stands: state, progress, spec, inputs, outputs, what it waits for, and why it ended as it did."""
-    run = runs.get(db, run_id)
+    run, waits_for = waits.read(db, run_id)
     found = Run.model_validate(run)
-    if waits_for := waits.reason(db, run):
+    if waits_for:
         found = found.model_copy(update={"waiting_for": waits_for})
     return whole(found)
 

@@ -181,14 +181,15 @@ def list_hosts(db: Database, cursor: str | None = None, limit: int = 100, *, ali
         return page_of(session.scalars(query).all(), limit, lambda row: row.id, lambda row: _read(row, since))
 
 
-def living(db: Database) -> list[Host]:
+def living(session: Session) -> list[Host]:
     """Every host that lives, newest first."""
-    return _all(db, _lives)
+    return _all(session, _lives)
 
 
 def of_machine(db: Database, name: str) -> list[Host]:
     """Every host that a machine ever had, newest first."""
-    return _all(db, lambda _: HostRow.name == name)
+    with db.read() as session:
+        return _all(session, lambda _: HostRow.name == name)
 
 
 def room(session: Session, host_id: str, started: Collection[str] = ()) -> Room:
@@ -258,12 +259,11 @@ def _takes_room(mine: frozenset[int], gpus: Sequence[int], theirs: frozenset[int
     return bool(mine & theirs) or not (mine or theirs)
 
 
-def _all(db: Database, which: Callable[[datetime], ColumnElement[bool]]) -> list[Host]:
+def _all(session: Session, which: Callable[[datetime], ColumnElement[bool]]) -> list[Host]:
     """Every host for which a condition holds, given the moment since which those that live have beaten."""
-    with db.read() as session:
-        since = now(session) - timedelta(seconds=ALIVE_S)
-        query = select(HostRow).where(which(since)).order_by(HostRow.id.desc())
-        return [_read(row, since) for row in session.scalars(query)]
+    since = now(session) - timedelta(seconds=ALIVE_S)
+    query = select(HostRow).where(which(since)).order_by(HostRow.id.desc())
+    return [_read(row, since) for row in session.scalars(query)]
 
 
 def _lives(since: datetime) -> ColumnElement[bool]:

@@ -37,6 +37,7 @@ TRUSTED_S = 1.0
 """A pooled connection that was used less long ago is taken as it is; others are asked first whether they still live."""
 
 _LOCKED_AT = "locked_at"
+_CLOCK = text("SELECT clock_timestamp()")
 _LOCK = text("WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(:lock)) SELECT clock_timestamp() FROM held")
 
 
@@ -87,7 +88,7 @@ def _only_reads(connection: Any, _record: Any) -> None:
 
 def take_writers_lock(session: Session) -> None:
     """Waits until this transaction is the only one that writes, and notes the database's time then."""
-    moment = session.scalar(_LOCK, {"lock": WRITER_LOCK})
+    moment = session.connection().scalar(_LOCK, {"lock": WRITER_LOCK})
     assert isinstance(moment, datetime)
     session.info[_LOCKED_AT] = (moment.astimezone(UTC), time.monotonic())
 
@@ -98,7 +99,7 @@ def now(session: Session) -> datetime:
         moment, at = session.info[_LOCKED_AT]
         assert isinstance(moment, datetime)
         return moment + timedelta(seconds=time.monotonic() - at)
-    value = session.scalar(text("SELECT clock_timestamp()"))
+    value = session.connection().scalar(_CLOCK)
     assert isinstance(value, datetime)
     return value.astimezone(UTC)
 

@@ -124,7 +124,12 @@ def get(db: Database, run_id: str) -> Run:
         NotFound: there is none of that id.
     """
     with db.read() as session:
-        found = run_fields.read(session, [run_id])
+        return within(session, run_id)
+
+
+def within(session: Session, run_id: str) -> Run:
+    """One run, within a transaction; as `get`."""
+    found = run_fields.read(session, [run_id])
     if not found:
         raise _unknown(run_id)
     return Run(**found[0])

@@ -20,23 +20,29 @@ from storage.records.tables import RunInputRow, RunRow
 from storage.specs import stages
 
 
-def reason(db: Database, run: Run) -> str | None:
-    """What a run that was read a moment ago waits for.
+def read(db: Database, run_id: str) -> tuple[Run, str | None]:
+    """A run, and what it waits for; None where that is nothing but a look of a planner or a host, or it has begun.
 
-    None where it waits for nothing but the next look of a planner or a host, or has begun.
+    Raises:
+        NotFound: there is none of that id.
     """
+    with db.read() as session:
+        run = runs.within(session, run_id)
+        return run, reason(session, run)
+
+
+def reason(session: Session, run: Run) -> str | None:
+    """What a run waits for, within the transaction that read it; as `read`."""
     if run.state == "queued":
-        with db.read() as session:
-            return _missing_input(session, run) or _other_run(session, run)
+        return _missing_input(session, run) or _other_run(session, run)
     if run.state != "ready":
         return None
     if run.stage in stages.BY_OWNER:
         return "its owner, who starts it"
-    with db.read() as session:
-        full = quotas.room(session)
+    full = quotas.room(session)
     if full.fill == "full":
         return f"room in the store: {full.warning}"
-    return _machine(run, hosts.living(db))
+    return _machine(run, hosts.living(session))
 
 
 def _missing_input(session: Session, run: Run) -> str | None:

@@ -87,44 +87,44 @@ def test_a_run_that_no_host_could_hold_stands_in_nobody_s_way_and_says_why_it_wa
     host = hosts.register(db, "large", 2, 4, [0, 1], memory_gb=64.0)
     much, many, fine = ask(memory_gb=100), ask(gpus=3), ask(gpus=2, memory_gb=64)
     assert taken(db, host) == [(fine, (0, 1))]
-    assert waits.reason(db, runs.get(db, many)) == (
+    assert waits.read(db, many)[1] == (
         "a worker host with 3 GPUs: none of the 2 that live has that (large: 2 GPUs, 64 GB; small: 1 GPUs, 32 GB)"
     )
-    assert "0 GPUs and 100 GB of memory" in str(waits.reason(db, runs.get(db, much)))
+    assert "0 GPUs and 100 GB of memory" in str(waits.read(db, much)[1])
 
 
 def test_what_a_ready_run_waits_for(db: Database, ask: Ask) -> None:
     run = ask()
-    assert str(waits.reason(db, runs.get(db, run))).startswith("a worker host: none lives")
+    assert str(waits.read(db, run)[1]).startswith("a worker host: none lives")
     host = hosts.register(db, "lab", 1, 1, [])
-    assert waits.reason(db, runs.get(db, run)) == "room: 1 living worker host could hold it, as soon as runs there end"
+    assert waits.read(db, run)[1] == "room: 1 living worker host could hold it, as soon as runs there end"
     hosts.set_mode(db, host, "paused")
-    assert waits.reason(db, runs.get(db, run)) == f"a worker host that is not paused: {host} on lab is paused"
+    assert waits.read(db, run)[1] == f"a worker host that is not paused: {host} on lab is paused"
     with db.write() as session:
         row = session.get(HostRow, host)
         assert row is not None
         row.heartbeat_at = row.heartbeat_at.replace(year=2000)
-    assert str(waits.reason(db, runs.get(db, run))).startswith("a worker host: none lives")
+    assert str(waits.read(db, run)[1]).startswith("a worker host: none lives")
     with pytest.raises(NotFound):
-        waits.reason(db, runs.get(db, "r404"))
+        waits.read(db, "r404")
 
 
 def test_a_run_of_a_stage_that_no_living_host_takes_says_so(db: Database, ask: Ask) -> None:
     run, large = ask(), ask(gpus=2)
     encoder = hosts.register(db, "encoder", 1, 1, [0, 1, 2], stages=["verify", "extract"])
-    assert waits.reason(db, runs.get(db, run)) == (
+    assert waits.read(db, run)[1] == (
         "a worker host that takes embed_labels (VLGLAB_STAGES): none of the 1 that live does (encoder: extract, verify)"
     )
     assert taken(db, encoder) == []
     trainer = hosts.register(db, "trainer", 2, 1, [0], stages=["embed_labels"])
-    assert waits.reason(db, runs.get(db, run)) == "room: 1 living worker host could hold it, as soon as runs there end"
-    assert waits.reason(db, runs.get(db, large)) == (
+    assert waits.read(db, run)[1] == "room: 1 living worker host could hold it, as soon as runs there end"
+    assert waits.read(db, large)[1] == (
         "a worker host with 2 GPUs: none of the 1 that live and take embed_labels has that (trainer: 1 GPUs)"
     )
     hosts.retire(db, trainer)
-    assert "none of the 1 that live does" in str(waits.reason(db, runs.get(db, run)))
+    assert "none of the 1 that live does" in str(waits.read(db, run)[1])
     hosts.register(db, "all", 3, 1, [])
-    assert str(waits.reason(db, runs.get(db, run))).startswith("room: 1 living worker host")
+    assert str(waits.read(db, run)[1]).startswith("room: 1 living worker host")
 
 
 def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
@@ -133,16 +133,16 @@ def test_what_a_queued_run_waits_for(db: Database, offices: str) -> None:
         PlannedRun("extract", stages.Extract(), {"scenes": OutputRef("ingest", "scenes")}, offices),
     ]
     ingest, extract = runs.create(db, planned)
-    assert waits.reason(db, runs.get(db, extract.id)) == f"its input 'scenes': the run {ingest.id} is queued"
-    assert waits.reason(db, runs.get(db, ingest.id)) is None
+    assert waits.read(db, extract.id)[1] == f"its input 'scenes': the run {ingest.id} is queued"
+    assert waits.read(db, ingest.id)[1] is None
     twin = runs.create(db, [replace(planned[0], name="twin")])[0]
     with db.write() as session:
         for run_id in (ingest.id, twin.id):
             runs.row_of(session, run_id).key = "k" * 32
     make_ready(db, ingest.id)
-    assert waits.reason(db, runs.get(db, twin.id)) == f"the run {ingest.id}, which computes the same"
+    assert waits.read(db, twin.id)[1] == f"the run {ingest.id}, which computes the same"
     hosts.register(db, "lab", 1, 1, [])
-    assert str(waits.reason(db, runs.get(db, ingest.id))).startswith("room: ")
+    assert str(waits.read(db, ingest.id)[1]).startswith("room: ")
 
 
 def test_a_run_that_waits_for_the_first_time_names_the_one_that_computes_the_same(db: Database, offices: str) -> None:
@@ -168,8 +168,8 @@ def test_a_run_that_waits_for_the_first_time_names_the_one_that_computes_the_sam
         runs.row_of(session, first.id).key = keys.artifact_key(labels.spec, "", inputs)
     make_ready(db, first.id)
     assert runs.get(db, twin.id).key is None
-    assert waits.reason(db, runs.get(db, twin.id)) == f"the run {first.id}, which computes the same"
-    assert waits.reason(db, runs.get(db, other.id)) is None
+    assert waits.read(db, twin.id)[1] == f"the run {first.id}, which computes the same"
+    assert waits.read(db, other.id)[1] is None
 
 
 def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_asked_for(db: Database) -> None:
@@ -187,7 +187,7 @@ def test_a_stage_that_uses_a_gpu_runs_without_where_there_is_none_unless_it_was_
 
     as_stage, wanted = ready(None), ready(1)
     assert taken(db, plain) == [(as_stage, ())]
-    assert "a worker host with 1 GPU:" in str(waits.reason(db, runs.get(db, wanted)))
+    assert "a worker host with 1 GPU:" in str(waits.read(db, wanted)[1])
     assert taken(db, hosts.register(db, "fast", 2, 1, [4])) == [(wanted, (4,))]
 
 

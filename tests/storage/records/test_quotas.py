@@ -40,14 +40,14 @@ def test_a_full_store_lets_no_run_begin_and_says_what_they_wait_for(
     size = artifacts.get(db, key).num_bytes
     policies.change(db, "ada", quota_bytes=size)
     assert claims.claim(db, host, 60) is None
-    waits_for = waits.reason(db, runs.get(db, run.id))
+    waits_for = waits.read(db, run.id)[1]
     assert waits_for is not None and waits_for.startswith(
         f"room in the store: the store holds {size:,} of the {size:,}"
     )
     assert runs.get(db, run.id).state == "ready"
     external = runs.create(db, [PlannedRun("x", stages.External())])[0]
     make_ready(db, external.id)
-    assert waits.reason(db, runs.get(db, external.id)) == "its owner, who starts it", "it writes nothing"
+    assert waits.read(db, external.id)[1] == "its owner, who starts it", "it writes nothing"
     policies.change(db, "ada", quota_bytes=size + 1)
     claim = claims.claim(db, host, 60)
     assert claim is not None and claim.run_id == run.id

@@ -55,5 +55,6 @@ def test_hosts_that_live_are_listed_apart_from_those_that_do_not(db: Database) -
     assert [[one.id for one in page.items] for page in (first, rest)] == [living[:3], living[3:]]
     assert rest.next is None
     assert [one.id for one in hosts.list_hosts(db, alive=False).items] == made[::3][::-1]
-    assert [one.id for one in hosts.living(db)] == living
+    with db.read() as session:
+        assert [one.id for one in hosts.living(session)] == living
     assert [one.id for one in hosts.of_machine(db, "m1")] == made[1::2][::-1]
