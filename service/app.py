@@ -42,8 +42,9 @@ from service.scheduler import collecting, loop
 from service.webhooks.sender import Sender
 from storage.artifacts import choose
 from storage.errors import InvalidInput
-from storage.records import access_tokens
+from storage.records import access_tokens, creating
 from storage.records.database import Database
+from storage.records.group_commit import GroupCommit
 from storage.records.removals import Remover
 from storage.settings import Settings, is_loopback
 
@@ -75,7 +76,8 @@ def create_app(settings: Settings) -> FastAPI:
         rate, feed = Rate(settings.requests_per_s), Feed(db, settings.tick_s)
         store, run_files = choose.open_store(settings), choose.open_run_files(settings)
         measures = Measures(db, settings.store_path)
-        parts = Parts(settings, db, store, run_files, rate, feed, measures, KnownTokens(db))
+        create = GroupCommit(db, creating.create_each)
+        parts = Parts(settings, db, store, run_files, rate, feed, measures, KnownTokens(db), create)
     except BaseException:
         db.close()
         raise

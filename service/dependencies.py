@@ -18,7 +18,11 @@ from service.schemas import DryRun as Plan
 from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactStore
 from storage.records.database import Database
+from storage.records.group_commit import GroupCommit
+from storage.records.runs import Run
+from storage.records.submissions import Submission
 from storage.settings import Settings
+from storage.specs.plans import PlannedRun
 
 THREADS = 8
 """Requests that are worked on at once: more would wait for each other, for the interpreter and for the database."""
@@ -36,6 +40,8 @@ class Parts:
     feed: Feed
     measures: Measures
     tokens: KnownTokens
+    create: GroupCommit[tuple[PlannedRun, Submission], tuple[Run, bool]]
+    """Creates single runs, as `creating.create_one`; those that come at once in one transaction."""
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS // 2))

@@ -36,7 +36,7 @@ from service.schemas import (
     Run,
     RunRequest,
 )
-from storage.errors import InvalidInput, NotFound
+from storage.errors import InvalidInput, NotFound, VlglabError
 from storage.records import charts, evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
 from storage.records.submissions import Submission
@@ -60,12 +60,17 @@ def create_run(
     dry_run: DryRun = False,
 ) -> Response:
     """Validates the spec and its inputs and queues the run; the planner makes it ready when its inputs exist."""
-    planned = plans.planned_runs([body], parts.settings)
+    once = None if dry_run else plans.once(caller, body, idempotency_key)
+    try:
+        planned = plans.planned_runs([body], parts.settings)
+    except VlglabError:
+        if once is not None and (known := once.made(parts.db)) is not None:  # it was right when it was made
+            return whole(Run.model_validate(runs.get(parts.db, known)))
+        raise
     if dry_run:
         return plan_response(plans.foreseen(parts.db, caller, planned))
-    once = plans.once(caller, body, idempotency_key)
     submission = Submission(caller.name, plans.wishes(body, planned), once)
-    made, is_new = runs.create_one(parts.db, planned[0], submission)
+    made, is_new = parts.create((planned[0], submission))
     return whole(Run.model_validate(made), 201 if is_new else 200)
 
 

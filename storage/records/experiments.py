@@ -15,6 +15,7 @@ from storage import keys
 from storage.errors import IllegalMove, NotFound
 from storage.records import walks
 from storage.records.database import Database, now
+from storage.records.idempotency import remember
 from storage.records.pages import Page, clamp
 from storage.records.retries import queue_again
 from storage.records.runs import cancel_row
@@ -79,7 +80,7 @@ def create(
         session.flush()
         insert(session, planned, row.id, submission)
         if once is not None:
-            once.remember(session, row.id)
+            remember(session, [(once, row.id)])
         return _read(row, {"queued": len(planned)})
 
 

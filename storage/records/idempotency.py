@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -76,18 +77,28 @@ class Once:
         made: str = row.made
         return made
 
-    def remember(self, session: Session, made: str) -> None:
-        """Writes down what the first request made, in the transaction that makes it."""
-        session.connection().execute(
-            _KEEP,
-            {
-                "owner": self.owner,
-                "key": self.key,
-                "request_digest": keys.digest(self.request),
-                "made": made,
-                "created_at": now(session),
-            },
-        )
+
+def remember(session: Session, made: Sequence[tuple[Once, str]]) -> None:
+    """Writes down what first requests made, in the transaction that makes it.
+
+    Args:
+        session: an ordered write transaction.
+        made: each request, and the id of what it made.
+    """
+    if not made:
+        return
+    moment = now(session)
+    rows = [
+        {
+            "owner": once.owner,
+            "key": once.key,
+            "request_digest": keys.digest(once.request),
+            "made": what,
+            "created_at": moment,
+        }
+        for once, what in made
+    ]
+    session.connection().execute(_KEEP, rows)
 
 
 def forget_old(db: Database) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from storage.errors import IllegalMove
 from storage.records.database import Database
+from storage.records.idempotency import remember
 from storage.records.runs import Run, read_row, row_of
 from storage.records.submissions import Submission, Wishes, insert
 from storage.specs import changes
@@ -58,5 +59,5 @@ def create(db: Database, old: str, planned: PlannedRun, submission: Submission) 
         row = row_of(session, new.id)
         row.rerun_of = old
         if once is not None:
-            once.remember(session, row.id)
+            remember(session, [(once, row.id)])
         return read_row(row), True

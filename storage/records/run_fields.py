@@ -71,8 +71,8 @@ def _columns(fields: frozenset[str]) -> tuple[tuple[str, ...], Select[Any]]:
     return chosen, select(*(COLUMNS[name] for name in chosen)).where(RunRow.id.in_(_IDS))
 
 
-_NONE = cast(null(), String)
-_BESIDE: Mapping[str, Select[Any]] = {
+_NONE: Any = cast(null(), String)
+_BESIDE: Mapping[str, Any] = {
     "inputs": select(
         literal_column("'inputs'").label("kind"),
         RunInputRow.run_id,

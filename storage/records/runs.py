@@ -99,24 +99,6 @@ def create(db: Database, planned: Sequence[PlannedRun], submission: Submission |
         return [Run(**run_fields.of_new(new)) for new in insert(session, planned, None, submission or Submission())]
 
 
-def create_one(db: Database, planned: PlannedRun, submission: Submission) -> tuple[Run, bool]:
-    """Writes one new run, or finds the one that the same request made before; True where it is new.
-
-    Raises:
-        SpecInvalid, UnknownName, NotFound, IllegalMove: as `create`.
-        KeyReused: the submission's key was used for another request.
-    """
-    once = submission.once
-    with db.write() as session:
-        if once is not None and (known := once.made_before(session)) is not None:
-            return read_row(row_of(session, known)), False
-        (new,) = insert(session, [planned], None, submission)
-        made = Run(**run_fields.of_new(new))
-        if once is not None:
-            once.remember(session, made.id)
-        return made, True
-
-
 def get(db: Database, run_id: str) -> Run:
     """One run.
 

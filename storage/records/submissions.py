@@ -62,6 +62,8 @@ class NewRun:
     inputs: Sequence[Mapping[str, str | None]]
     """The rows of its inputs: "port", "source_run_id", "output", "artifact_key"."""
     tags: tuple[str, ...]
+    lease_s: float | None = None
+    """Seconds of the lease of its first attempt, where its owner has started it."""
 
     @property
     def id(self) -> str:
@@ -88,6 +90,15 @@ def insert(
     Raises:
         SpecInvalid, UnknownName, NotFound, IllegalMove: as `runs.create`.
     """
+    made = prepare(session, planned, experiment_id, submission)
+    write(session, made)
+    return made
+
+
+def prepare(
+    session: Session, planned: Sequence[PlannedRun], experiment_id: str | None, submission: Submission
+) -> list[NewRun]:
+    """The runs of a plan as `write` writes them, within the transaction that does; raises as `insert`."""
     check_plan(planned)
     _check_datasets(session, planned)
     check_plan_label_sets(planned, partial(_label_set_of, session))
@@ -102,23 +113,23 @@ def insert(
         stages.check_inputs(run.spec, {port: kind for port, (_, kind) in resolved.items()})
         wishes = submission.wishes.get(run.name, Wishes())
         columns = _columns(run, ids[run.name], experiment_id, submission.owner, wishes, moment)
-        made.append(NewRun(columns, [row for row, _ in resolved.values()], tuple(sorted(set(wishes.tags)))))
-    _write(session, made)
-    _start(session, made, {ids[name]: wishes for name, wishes in submission.wishes.items() if name in ids}, moment)
+        inputs = [row for row, _ in resolved.values()]
+        made.append(NewRun(columns, inputs, tuple(sorted(set(wishes.tags))), wishes.lease_s))
     return made
 
 
-def _write(session: Session, made: Sequence[NewRun]) -> None:
-    """Writes the rows of new runs, a statement a table."""
+def write(session: Session, made: Sequence[NewRun]) -> None:
+    """Writes the rows of new runs, of one plan or of several, a statement a table."""
     if not made:
         return
-    write = session.connection().execute
-    write(_INTO_RUNS, [run.columns for run in made])
+    execute = session.connection().execute
+    execute(_INTO_RUNS, [run.columns for run in made])
     inputs = [{"run_id": run.columns["id"], **row} for run in made for row in run.inputs]
     tags = [{"run_id": run.columns["id"], "tag": tag} for run in made for tag in run.tags]
-    for into, rows in ((_INTO_INPUTS, inputs), (_INTO_TAGS, tags)):
+    attempts = [_first_attempt(run, run.lease_s) for run in made if run.lease_s is not None]
+    for into, rows in ((_INTO_INPUTS, inputs), (_INTO_TAGS, tags), (_INTO_ATTEMPTS, attempts)):
         if rows:
-            write(into, rows)
+            execute(into, rows)
     events = [
         {
             "run_id": run.columns["id"],
@@ -130,22 +141,13 @@ def _write(session: Session, made: Sequence[NewRun]) -> None:
         }
         for run in made
     ]
-    write(_INTO_EVENTS, events)
+    execute(_INTO_EVENTS, events)
 
 
-def _start(session: Session, made: Sequence[NewRun], wishes: Mapping[str, Wishes], moment: datetime) -> None:
-    """Writes the first attempts of the runs that are started already."""
-    attempts = []
-    for run in made:
-        if run.columns["token"] is None:
-            continue
-        lease_s = wishes[run.columns["id"]].lease_s
-        assert lease_s is not None, "a run without a lease is not started"
-        attempts.append(
-            owners_attempt(run.columns["id"], run.columns["token"], 1, lease_s, run.columns["time_limit_s"], moment)
-        )
-    if attempts:
-        session.connection().execute(_INTO_ATTEMPTS, attempts)
+def _first_attempt(run: NewRun, lease_s: float) -> dict[str, Any]:
+    """The columns of the first attempt at a run that is started already."""
+    columns = run.columns
+    return owners_attempt(run.id, columns["token"], 1, lease_s, columns["time_limit_s"], columns["created_at"])
 
 
 _INTO_RUNS, _INTO_INPUTS, _INTO_TAGS, _INTO_EVENTS, _INTO_ATTEMPTS = (

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from migrations.upgrade import upgrade
 from service.app import create_app
-from storage.records import runs
+from storage.records import creating
 from storage.records.database import Database, now
 from storage.records.idempotency import KEPT, Once
 from storage.records.submissions import Submission
@@ -25,7 +25,7 @@ def test_a_service_that_runs_forgets_old_keys(settings: Settings) -> None:
     upgrade(settings.resolved_database_url)
     db = Database.open(settings.resolved_database_url)
     once = Once("ada", "k", "x")
-    runs.create_one(db, PlannedRun("text", stages.EmbedLabels(label_set="s3dis13")), Submission("ada", once=once))
+    creating.create_one(db, PlannedRun("text", stages.EmbedLabels(label_set="s3dis13")), Submission("ada", once=once))
     with db.write() as session:
         session.execute(update(IdempotencyRow).values(created_at=now(session) - KEPT - timedelta(days=1)))
     with TestClient(create_app(settings), ADDRESS, client=HERE):
