@@ -24,9 +24,6 @@ from workers.scenes import frames
 from workers.scenes.scene import Frame
 from workers.stages.typed import computed_in, write_embeddings
 
-LEAST_COVERED = 0.01
-"""A scene of whose points a smaller share is visible is named in the run's events."""
-
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """The digest of the image encoder's weights."""
@@ -104,7 +101,7 @@ def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> 
         return 0
     made = context.latest("embeddings").attributes
     share = made["num_covered"] / made["num_points"]
-    if share < LEAST_COVERED:
+    if share < visibility.LEAST_VISIBLE:
         context.reporter.note(
             f"scene {scene}: {share:.2%} of its {made['num_points']} points are visible in its frames; its "
             "poses may be misaligned"
