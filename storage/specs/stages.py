@@ -357,7 +357,8 @@ def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> N
         names: input name -> kind of the artifact behind it, None where it is not known yet.
 
     Raises:
-        SpecInvalid: an input that the stage does not take, one of another kind, or one that is missing.
+        SpecInvalid: an input that the stage does not take, one of another kind, or one that is missing; a submission
+            of a prediction that is none of them.
     """
     known = ", ".join(f"{n}.<name>" if p.many else n for n, p in spec.inputs.items()) or "none"
     for name, kind in names.items():
@@ -372,3 +373,6 @@ def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> N
     missing = sorted(required - {name.partition(".")[0] for name in names})
     if missing:
         raise SpecInvalid(f"the stage {spec.stage!r} misses its input {', '.join(missing)}; it takes: {known}")
+    if isinstance(spec, Report) and spec.submission is not None and f"predictions.{spec.submission}" not in names:
+        given = ", ".join(name.partition(".")[2] for name in names if name.startswith("predictions."))
+        raise SpecInvalid(f"got the submission {spec.submission!r}, expected one of the predictions {given}")
