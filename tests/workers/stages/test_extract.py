@@ -13,6 +13,7 @@ from storage.artifacts.store import ArtifactManifest, scene_of
 from storage.errors import NothingVisible
 from storage.labels import S3DIS13
 from storage.specs.parts import S3disOptions
+from storage.specs.stages import Extract
 from tests.fixtures.s3dis_writer import NO_DEPTH
 from tests.workers.stages.rooms import BLIND, ELSEWHERE, HERE, LEAVE_OUT, REFUSE, SEES, Rooms
 from workers.scenes.inspect import inspect_scene
@@ -75,6 +76,31 @@ def test_the_norms_of_what_was_computed_are_recorded_and_verify_holds_the_rows_t
     assert doubled is not None
     (fault,) = checking.part_faults(made.store, typed, doubled)
     assert "norms run from" in fault
+
+
+def arrays_of(made: Rooms, spec: Extract) -> dict[str, np.ndarray]:
+    part = made.store.part(key_of(made.extract(spec).artifacts["embeddings"], SEES))
+    assert part is not None
+    return {name: part.array(name) for name in part.names()}
+
+
+def test_images_are_shrunk_by_nearest_neighbour_to_the_lifting_s_size_where_the_spec_says_so(tmp_path: Path) -> None:
+    """An image whose blocks of 2 x 2 pixels are all like their first one is the same picture at half the size."""
+    half = REFUSE.model_copy(update={"lifting": REFUSE.lifting.model_copy(update={"width": 54, "height": 54})})
+    shrunk = half.model_copy(update={"shrink_images": True})
+    made = [Rooms(tmp_path / name) for name in ("released", "blocks")]
+    for rooms in made:
+        rooms.add("office_1", HERE)
+    (path,) = (made[1].root / "area_1" / "data" / "rgb").iterdir()
+    firsts = np.array(Image.open(path))[::2, ::2]
+    Image.fromarray(firsts.repeat(2, axis=0).repeat(2, axis=1)).save(path)
+    seen, blocks = (arrays_of(rooms, shrunk) for rooms in made)
+    assert all(np.array_equal(seen[name], blocks[name]) for name in seen)
+    released = arrays_of(made[0], half)
+    assert np.array_equal(released["point_index"], seen["point_index"]), "what is visible is as before"
+    assert not np.array_equal(released["embeddings"], seen["embeddings"])
+    about = [made[0].extract(spec).artifacts["embeddings"].attributes["preprocessing"] for spec in (half, shrunk)]
+    assert about[1] == {"shrunk_to": [54, 54], **about[0]}
 
 
 def key_of(manifest: ArtifactManifest, scene: str) -> str:
