@@ -21,13 +21,13 @@ from service.cli import (
     server,
     sharing,
     status,
+    tables,
     tokens,
     webhooks,
 )
 from service.cli.console import ErrorGroup, Shell, assignments, shell
 from service.cli.demo import DemoOptions, run_demo
 from service.cli.scripting import Exit, Json, show_json
-from service.cli.tables import tables
 from service.client import DEFAULT_URL, Client
 from storage.errors import InvalidInput
 
@@ -51,7 +51,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(database.app, name="db")
 app.command("serve")(server.serve)
-app.command("tables")(tables)
+app.add_typer(tables.app)
 app.command("health")(status.health)
 app.command("recipes")(status.recipes)
 app.command("config")(status.config)

@@ -43,6 +43,8 @@ class Wanted:
     """Fields of `extract` and `embed_labels` that choose it."""
     overrides: Mapping[str, Any]
     """What `--set` says: fields to change in every row that has the run; they go before the encoder's."""
+    submission: bool = False
+    """Whether every row's prediction is also written as files for ScanNet's test server."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -102,8 +104,14 @@ def requests(
 
     Raises:
         UnknownName: no such preset, or a field to change is of a run that no row has.
-        SpecInvalid: a field that does not exist, a value out of range, or a field in which the rows differ.
+        SpecInvalid: a field that does not exist, a value out of range, or a field in which the rows differ; a
+            submission of other labels than ScanNet's.
     """
+    if wanted.submission and dataset.label_set != "scannet20":
+        raise SpecInvalid(
+            f"got --submission for the dataset {dataset.name} of {dataset.label_set}, but ScanNet's server takes "
+            "labels of scannet20; leave it out"
+        )
     has = [_runs(ask, dataset, wanted) for ask in rows]
     _check(wanted.overrides, rows, frozenset().union(*has))
     return [_asked(ask, dataset, wanted, runs) for ask, runs in zip(rows, has, strict=True)]
@@ -114,7 +122,8 @@ def _asked(
 ) -> tuple[schemas.ExperimentRequest, ...]:
     """A row's requests, one a seed, checked; `runs` are those that it has."""
     fields = {path: value for path, value in wanted.fields.items() if _run_of(path) in runs}
-    overrides = {**fields, **ask.overrides}
+    submission = {"report.submission": ask.prediction} if wanted.submission else {}
+    overrides = {**fields, **ask.overrides, **submission}
     recipes.build(ask.recipe, _built_for(dataset, wanted), overrides)
     return tuple(
         schemas.ExperimentRequest(
@@ -133,6 +142,8 @@ def _check(overrides: Mapping[str, Any], rows: Sequence[Ask], runs: frozenset[st
     """Refuses changes that reach no row, and those that would make two rows the same."""
     varied = {path for ask in rows for path in ask.overrides}
     for path in overrides:
+        if path == "report.submission":
+            raise SpecInvalid("got --set report.submission, but rows name their predictions; say --submission")
         if _run_of(path) not in runs:
             raise UnknownName.among("run in --set", _run_of(path), runs)
         same = sorted(one for one in varied if one == path or one.startswith(f"{path}."))

@@ -25,6 +25,8 @@ from service.cli.table_rows import OURS, ROWS, Ask, Wanted, requests
 from service.client import Client
 from storage.errors import NotFound, SpecInvalid, UnknownName
 
+app = typer.Typer()
+
 _ENCODERS: Mapping[str, Mapping[str, Any]] = {
     "mini": {},
     "openseg": {"extract.encoder.name": "openseg", "embed_labels.encoder.name": "clip"},
@@ -57,6 +59,7 @@ class Result:
 Row = tuple[Ask, Result]
 
 
+@app.command("tables")
 def tables(
     ctx: typer.Context,
     number: Annotated[int, typer.Argument(min=1, max=5, help="Number of the paper's table.")],
@@ -77,6 +80,9 @@ def tables(
         typer.Option("--set", metavar="RUN.FIELD=VALUE", help="Change a field in every row that has the run."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings a row, with seeds from 0.")] = 1,
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Also write every row's prediction as files for ScanNet's test server.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Prints one of the paper's tables: our rows on a dataset, beside the paper's on its own.
@@ -89,7 +95,8 @@ def tables(
     if encoder not in _ENCODERS:
         raise UnknownName.among("encoder", encoder, _ENCODERS)
     at = shell(ctx)
-    wanted = Wanted(preset, tuple(range(seeds)), _ENCODERS[encoder], assignments(override or [], "--set"))
+    changes = assignments(override or [], "--set")
+    wanted = Wanted(preset, tuple(range(seeds)), _ENCODERS[encoder], changes, submission)
     rows = compared(at, number, dataset, wanted) if target is None else generalised(at, (dataset, target), wanted)
     if as_json:
         about = {"table": number, "dataset": dataset, "target": target, "preset": preset, "encoder": encoder}

@@ -110,6 +110,20 @@ class Network(Spec):
     )
 
 
+InputFeatures = Literal["plus_half", "signed", "ones"]
+"""What a network is fed of a voxel's colour c in 0..1: `plus_half` c + 0.5, `signed` 2c - 1, as 3DSS-VLG's authors do;
+`ones` three ones and no colour, as OpenScene's."""
+
+Colours = Annotated[
+    InputFeatures,
+    Field(
+        description="What the network sees of a colour c in 0..1: 'plus_half' c + 0.5, which is never 0 as an empty "
+        "voxel is; 'signed' 2c - 1 (the authors' code); 'ones' no colour."
+    ),
+]
+HeadBias = Annotated[bool, Field(description="Whether the head adds a bias; that of the authors' code has none.")]
+
+
 class StepSchedule(Spec):
     """The learning rate falls by a factor every so many epochs."""
 

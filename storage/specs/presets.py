@@ -1,10 +1,9 @@
-"""Sizes, optimisers and schedules of the training stages, by name. A preset changes neither losses' targets nor inputs.
+"""Sizes, optimisers and schedules of the training stages, by name. A preset changes neither losses nor what runs read.
 
 `paper`: what sections 4.1 and 4.2 say, and the authors' code where they say nothing. `authors_code`: how that code
-trains where it differs from the paper; docs/reproduce.md lists what else differs. `demo`: minutes on two cores (crops,
-Muon beside Adam, rare classes weighted up, an adapter learnt by cosines, coarse voxels first: docs/decisions/0005,
-0006, 0011, 0014).
-`demo-capture`: the same for one large real room.
+trains where it differs from the paper, with its colours and its head; docs/reproduce.md lists what else differs.
+`demo`: minutes on two cores (crops, Muon beside Adam, rare classes weighted up, an adapter learnt by cosines, coarse
+voxels first: docs/decisions/0005, 0006, 0011, 0014). `demo-capture`: the same for one large real room.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from storage.labels import LabelSetName
 from storage.specs import stages
-from storage.specs.parts import Augment, Optimiser, PolySchedule, Split, StepSchedule, Training
+from storage.specs.parts import Augment, InputFeatures, Optimiser, PolySchedule, Split, StepSchedule, Training
 
 PRESETS = ("paper", "authors_code", "demo", "demo-capture")
 
@@ -70,18 +69,40 @@ def distill(request: Request) -> stages.Distill:
     training = _training(request)
     if request.preset == "demo":
         training = training.model_copy(update={"coarse_epochs": 3})
-    return stages.Distill(voxel_m=_voxel_m(request), training=training, seed=request.seed)
+    return stages.Distill(
+        colours=_colours(request),
+        head_bias=_head_bias(request),
+        voxel_m=_voxel_m(request),
+        training=training,
+        seed=request.seed,
+    )
 
 
 def supervise(request: Request) -> stages.Supervise:
     """The upper bound, at the size of `distill`."""
-    return stages.Supervise(voxel_m=_voxel_m(request), training=_training(request), seed=request.seed)
+    return stages.Supervise(
+        colours=_colours(request),
+        head_bias=_head_bias(request),
+        voxel_m=_voxel_m(request),
+        training=_training(request),
+        seed=request.seed,
+    )
 
 
 def predict(request: Request) -> stages.Predict:
     """The held-out scenes, at the preset's number of voxelisations."""
     small = request.preset.startswith("demo")
     return stages.Predict(splits=request.held_out, voxelisations=4 if small else 1)
+
+
+def _colours(request: Request) -> InputFeatures:
+    """What the 3D network sees of colours; the paper does not say it."""
+    return "signed" if request.preset == "authors_code" else "plus_half"
+
+
+def _head_bias(request: Request) -> bool:
+    """Whether the 3D network's head has a bias; the paper does not say it, the authors' has none."""
+    return request.preset != "authors_code"
 
 
 def _voxel_m(request: Request) -> float:

@@ -76,8 +76,7 @@ def three_dss_vlg(request: Request) -> list[PlannedRun]:
         ),
         PlannedRun("distill", presets.distill(request), {**LIFTED, "adapter": OutputRef("specialize", "adapter")}),
         _predicted(request, "distill"),
-        _evaluated(request, predictions),
-        _reported(request, predictions),
+        *_scored(request, predictions),
     ]
 
 
@@ -102,7 +101,7 @@ def ablation_b(request: Request) -> list[PlannedRun]:
         *_lifted(request),
         PlannedRun("distill", presets.distill(request), LIFTED),
         _predicted(request, "distill"),
-        _evaluated(request, {"predictions.ours": OutputRef("predict", "labels")}),
+        *_scored(request, {"predictions.ours": OutputRef("predict", "labels")}),
     ]
 
 
@@ -131,7 +130,7 @@ def cam(request: Request) -> list[PlannedRun]:
         *_lifted(request),
         PlannedRun("distill", spec, {"scenes": SCENES, "text_embeddings": TEXT}),
         _predicted(request, "distill"),
-        _evaluated(request, {"predictions.ours": OutputRef("predict", "labels")}),
+        *_scored(request, {"predictions.ours": OutputRef("predict", "labels")}),
     ]
 
 
@@ -151,7 +150,7 @@ def supervised(request: Request) -> list[PlannedRun]:
             {"scenes": SCENES, "ground_truth": TRUTH, "text_embeddings": TEXT},
         ),
         _predicted(request, "supervise"),
-        _evaluated(request, {"predictions.supervised": OutputRef("predict", "labels")}),
+        *_scored(request, {"predictions.supervised": OutputRef("predict", "labels")}),
     ]
 
 
@@ -169,8 +168,7 @@ def published(request: Request) -> list[PlannedRun]:
         *_lifted(points_alone),
         PlannedRun("import_checkpoint", stages.ImportCheckpoint(), {"text_embeddings": TEXT}),
         _predicted(points_alone, "import_checkpoint"),
-        _evaluated(points_alone, predictions),
-        _reported(points_alone, predictions),
+        *_scored(points_alone, predictions),
     ]
 
 
@@ -207,7 +205,7 @@ def _towards_labels(request: Request, *, filtering: bool) -> list[PlannedRun]:
         PlannedRun("pseudo_label", stages.PseudoLabel(filtering=filtering, splits=("train",)), LIFTED),
         PlannedRun("distill", spec, {"scenes": SCENES, "labels": PSEUDO_LABELS, "text_embeddings": TEXT}),
         _predicted(request, "distill"),
-        _evaluated(request, {"predictions.ours": OutputRef("predict", "labels")}),
+        *_scored(request, {"predictions.ours": OutputRef("predict", "labels")}),
     ]
 
 
@@ -217,18 +215,17 @@ def _predicted(request: Request, trained: str) -> PlannedRun:
     return PlannedRun("predict", presets.predict(request), inputs)
 
 
-def _evaluated(request: Request, predictions: Mapping[str, OutputRef]) -> PlannedRun:
-    """Predictions against the ground truth of the held-out scenes."""
-    inputs = {"scenes": SCENES, "ground_truth": TRUTH, **predictions}
-    if request.pictures:
-        inputs["coverage"] = EMBEDDINGS
-    return PlannedRun("evaluate", stages.Evaluate(splits=request.held_out), inputs)
+def _scored(request: Request, predictions: Mapping[str, OutputRef]) -> list[PlannedRun]:
+    """What every recipe ends with: predictions of the held-out scenes against the ground truth, and drawn.
 
-
-def _reported(request: Request, predictions: Mapping[str, OutputRef]) -> PlannedRun:
-    """Pictures of predictions of the held-out scenes."""
+    `report` also writes a prediction as files for ScanNet's test server where its `submission` names one.
+    """
     inputs = {"scenes": SCENES, "ground_truth": TRUTH, **predictions}
-    return PlannedRun("report", stages.Report(splits=request.held_out), inputs)
+    coverage = {"coverage": EMBEDDINGS} if request.pictures else {}
+    return [
+        PlannedRun("evaluate", stages.Evaluate(splits=request.held_out), {**inputs, **coverage}),
+        PlannedRun("report", stages.Report(splits=request.held_out), inputs),
+    ]
 
 
 def _overridden(runs: Sequence[PlannedRun], overrides: Mapping[str, Any]) -> list[PlannedRun]:

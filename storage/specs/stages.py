@@ -17,9 +17,12 @@ from storage.specs.outside import External, Pull, Repair
 from storage.specs.parts import (
     Adapter,
     ClassBalance,
+    Colours,
     DepthFusion,
     EmbeddingType,
     Encoder,
+    HeadBias,
+    InputFeatures,
     Lifting,
     Network,
     Optimiser,
@@ -34,9 +37,7 @@ from storage.specs.parts import (
 from storage.specs.spec import ArtifactKind, Port, StageSpec
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-InputFeatures = Literal["plus_half", "signed", "ones"]
-"""What a network is fed of a voxel's colour c in 0..1: `plus_half` c + 0.5, as networks trained here see it; `signed`
-2c - 1, as 3DSS-VLG's; `ones` three ones and no colour, as OpenScene's."""
+_ADDED_TO_TRAINING = {"training.coarse_epochs": 0, "colours": "plus_half", "head_bias": True}
 
 
 class Ingest(StageSpec):
@@ -97,11 +98,16 @@ class Extract(StageSpec):
     inputs: ClassVar[Mapping[str, Port]] = {"scenes": Port("scenes")}
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"embeddings": "embeddings"}
     scene_choosing: ClassVar[frozenset[str]] = frozenset({"splits", "blind_scenes"})
-    added: ClassVar[Mapping[str, Any]] = {"dtype": "float16"}
+    added: ClassVar[Mapping[str, Any]] = {"dtype": "float16", "shrink_images": False}
 
     stage: Literal["extract"] = "extract"
     encoder: Encoder = Encoder()
     lifting: Lifting = Lifting()
+    shrink_images: bool = Field(
+        False,
+        description="Whether the encoder sees images shrunk to the lifting's width and height by nearest neighbour, as "
+        "the authors' code shrinks ScanNet's, and not as released.",
+    )
     splits: Splits = ("train", "test")
     blind_scenes: Literal["refuse", "leave_out"] = Field(
         "refuse",
@@ -169,7 +175,7 @@ class Distill(StageSpec):
         "text_embeddings": Port("text_embeddings", required=False),
     }
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
-    added: ClassVar[Mapping[str, Any]] = {"training.coarse_epochs": 0}
+    added: ClassVar[Mapping[str, Any]] = _ADDED_TO_TRAINING
 
     stage: Literal["distill"] = "distill"
     target: Literal["embeddings", "labels", "scene_labels"] = Field(
@@ -179,6 +185,8 @@ class Distill(StageSpec):
     )
     loss: Literal["cosine", "l1"] = Field("cosine", description="Distance to embeddings: equation 2, or L1.")
     network: Network = Network()
+    colours: Colours = "plus_half"
+    head_bias: HeadBias = True
     voxel_m: VoxelSize = Field(0.02, description="Edge of a voxel, metres.")
     training: Training = Training()
     seed: Seed = 0
@@ -202,10 +210,12 @@ class Supervise(StageSpec):
         "text_embeddings": Port("text_embeddings"),
     }
     outputs: ClassVar[Mapping[str, ArtifactKind]] = {"network": "checkpoint"}
-    added: ClassVar[Mapping[str, Any]] = {"training.coarse_epochs": 0}
+    added: ClassVar[Mapping[str, Any]] = _ADDED_TO_TRAINING
 
     stage: Literal["supervise"] = "supervise"
     network: Network = Network()
+    colours: Colours = "plus_half"
+    head_bias: HeadBias = True
     voxel_m: VoxelSize = 0.02
     training: Training = Training()
     seed: Seed = 0
@@ -224,7 +234,7 @@ class ImportCheckpoint(StageSpec):
     colours: InputFeatures = Field(
         "signed",
         description="What it saw of a colour c in 0..1: 'signed' 2c - 1 (3DSS-VLG), 'ones' no colour (OpenScene), "
-        "'plus_half' c + 0.5 (networks trained here).",
+        "'plus_half' c + 0.5 (networks trained here, but for `colours`).",
     )
     engine: Literal["torch", "minkowski"] = Field("torch", description="What it shall run on.")
 
@@ -357,7 +367,8 @@ def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> N
         names: input name -> kind of the artifact behind it, None where it is not known yet.
 
     Raises:
-        SpecInvalid: an input that the stage does not take, one of another kind, or one that is missing.
+        SpecInvalid: an input that the stage does not take, one of another kind, or one that is missing; a submission
+            of a prediction that is none of them.
     """
     known = ", ".join(f"{n}.<name>" if p.many else n for n, p in spec.inputs.items()) or "none"
     for name, kind in names.items():
@@ -372,3 +383,6 @@ def check_inputs(spec: StageSpec, names: Mapping[str, ArtifactKind | None]) -> N
     missing = sorted(required - {name.partition(".")[0] for name in names})
     if missing:
         raise SpecInvalid(f"the stage {spec.stage!r} misses its input {', '.join(missing)}; it takes: {known}")
+    if isinstance(spec, Report) and spec.submission is not None and f"predictions.{spec.submission}" not in names:
+        given = ", ".join(name.partition(".")[2] for name in names if name.startswith("predictions."))
+        raise SpecInvalid(f"got the submission {spec.submission!r}, expected one of the predictions {given}")

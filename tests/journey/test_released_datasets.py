@@ -16,6 +16,7 @@ from service import schemas
 from service.cli.console import Shell
 from service.cli.entry import app
 from service.client import Client
+from storage.specs import presets, recipes
 from tests.fixtures.scannet_release import Room, write_release
 from tests.journey.conftest import TINY, ended
 
@@ -68,15 +69,22 @@ def test_check_walks_a_release_and_says_what_is_missing(client: Client, dataset:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "prediction"), [("3dss-vlg", "ours"), ("cam", "ours"), ("supervised", "supervised")]
+)
 def test_every_stage_runs_on_a_release_whose_test_scenes_hide_their_labels(
-    client: Client, dataset: str, tmp_path: Path
+    client: Client, dataset: str, tmp_path: Path, recipe: str, prediction: str
 ) -> None:
+    request = presets.Request(dataset, "scannet20", ("train", "test"), "demo")
+    has = {run.name for run in recipes.build(recipe, request)}
+    tiny = TINY | {path.replace("distill", "supervise"): value for path, value in TINY.items()}
     made = client.submit(
         schemas.ExperimentRequest(
-            recipe="3dss-vlg",
+            recipe=recipe,
             preset="demo",
             dataset=dataset,
-            overrides=TINY | {"report.submission": "ours"},
+            overrides={path: value for path, value in tiny.items() if path.partition(".")[0] in has}
+            | {"report.submission": prediction},
             seed=0,
             name="mini",
         )
@@ -95,7 +103,7 @@ def test_every_stage_runs_on_a_release_whose_test_scenes_hide_their_labels(
         client.download(runs["report"].outputs["figures"], "scene0707_00.txt", tmp_path / "x.txt").read_text().split()
     )
     assert len(lines) == points and set(map(int, lines)) <= set(range(1, 41)) - {13, 15, 40}
-    scored = [row for row in client.run_evaluations(runs["evaluate"].id) if row.prediction == "ours"]
+    scored = [row for row in client.run_evaluations(runs["evaluate"].id) if row.prediction == prediction]
     assert {row.subset: row.num_points for row in scored}["all"] == points, "the hidden scene enters no score"
 
 

@@ -37,11 +37,36 @@ def of_type(dtype: str, seed: int) -> Arrays:
     return {**made, "embeddings": made["embeddings"].astype(dtype)}
 
 
+SPLITS = {"room_0": "test", "room_1": "train"}
+
+
+def add_clouds(store: ZarrStore) -> None:
+    """Publishes points of both scenes as the artifact `clouds`."""
+    lines = []
+    for number, scene in enumerate(SPLITS):
+        generator = np.random.default_rng(number)
+        made = {
+            "points": generator.standard_normal((300, 3)).astype(np.float32),
+            "colours": generator.integers(0, 256, (300, 3)).astype(np.uint8),
+            "intrinsics": np.zeros((0, 3, 3)),
+            "camera_to_world": np.zeros((0, 4, 4)),
+        }
+        with store.write_part(f"cloud{number}", kind="scenes", scene=scene, token=TOKEN) as part:
+            for name, values in made.items():
+                part.write(name, values)
+            part.set(num_points=300, split=SPLITS[scene], point_order="abc")
+        line = store.entry(f"cloud{number}")
+        assert line is not None
+        lines.append(line)
+    store.publish(artifact("clouds", *lines, kind="scenes"), token=TOKEN)
+
+
 def published(store: ZarrStore, dtype: str) -> tuple[ArtifactManifest, str]:
-    """An artifact of two scenes, and the digest of its manifest; its key is the type's name."""
+    """An artifact of two scenes, one of them held out, and the digest of its manifest; its key is the type's name."""
     block = {"scale_block": 32} if dtype == "int8" else {}
     lines = [put(store, f"{dtype}{number}", f"room_{number}", of_type(dtype, number), **block) for number in range(2)]
-    manifest = replace(artifact(dtype, *lines), attributes={"dtype": dtype})
+    about = {"dtype": dtype, "splits": SPLITS}
+    manifest = replace(artifact(dtype, *lines), attributes=about, inputs={"scenes": "clouds"})
     return manifest, store.publish(manifest, token=TOKEN)
 
 
@@ -57,6 +82,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ZarrStore, s
         manifest, digest = published(store, dtype)
         with db.write() as session:
             artifacts.insert(session, "r0", row_of(manifest, digest, "r0"))
+    add_clouds(store)
     db.close()
     with served.service(home) as (url, _):
         yield store, url
@@ -81,3 +107,24 @@ def test_what_the_page_reads_are_features_of_every_type(
     values = np.load(tmp_path / "values.npy")
     assert values.dtype == expected.dtype == ("float32" if dtype == "float32" else "float16")
     np.testing.assert_array_equal(values, expected)
+
+
+def test_the_data_set_gives_the_training_scenes_alone_each_with_the_points_and_colours_of_its_rows(
+    lab: tuple[ZarrStore, str], tmp_path: Path
+) -> None:
+    store, url = lab
+    keep = "\nnumpy.savez(os.environ['OUT'], points=points.numpy(), colours=colours.numpy(), scenes=len(scenes))\n"
+    snippet = dict(zip(SNIPPETS, written(tmp_path), strict=True))["torch"]
+    own = {"STORE": str(store.root), "SOURCE": url, "EMBEDDINGS": "float16", "OUT": str(tmp_path / "seen.npz")}
+    subprocess.run(
+        [sys.executable, "-c", f"import numpy\n{snippet}{keep}"],
+        env=os.environ | own,
+        cwd=tmp_path,
+        timeout=120,
+        check=True,
+    )
+    seen, cloud = np.load(tmp_path / "seen.npz"), store.part("cloud1")
+    assert cloud is not None and seen["scenes"] == 1, "room_0 is held out"
+    covered = embeddings(1, dimension=40)["point_index"]
+    np.testing.assert_array_equal(seen["points"], cloud.array("points")[covered])
+    np.testing.assert_allclose(seen["colours"], cloud.array("colours")[covered] / 255, rtol=1e-6)

@@ -255,6 +255,17 @@ def test_a_set_field_is_changed_in_every_row_that_has_the_run() -> None:
     assert "specialize.adapter.alpha=0.9" in out
 
 
+def test_a_submission_is_of_every_row_s_own_prediction_and_of_scannet_s_classes_alone() -> None:
+    lab = Lab(SCORES)
+    status, out = lab.run("2", "--dataset", "homes", "--submission")
+    assert status == 0, out
+    submitted = {body["recipe"]: body["overrides"]["report.submission"] for body in lab.asked}
+    assert submitted == {"supervised": "supervised", "cam": "ours", "3dss-vlg": "ours"}
+    lab = Lab(SCORES)
+    status, out = lab.run("1", "--dataset", "offices", "--submission")
+    assert status == 2 and "takes labels of scannet20" in out and not lab.asked
+
+
 def test_a_row_that_lifts_pictures_is_refused_where_there_are_none() -> None:
     lab = Lab(SCORES)
     status, out = lab.run("1", "--dataset", "lidar", "--encoder", "openseg")
@@ -274,6 +285,7 @@ def test_a_row_that_lifts_pictures_is_refused_where_there_are_none() -> None:
         (("3", "--dataset", "offices", "--set", "specialize.voxels=0.1"), "specialize.voxels"),
         (("3", "--dataset", "offices", "--set", "supervise.voxel_m=-1"), "voxel_m"),
         (("3", "--dataset", "offices", "--set", "distill.voxel_m"), "NAME=VALUE"),
+        (("2", "--dataset", "homes", "--set", "report.submission=ours"), "say --submission"),
         (("5", "--dataset", "offices", "--set", "distill.network.arch=MinkUNet14A"), "what the rows .* differ in"),
         (
             ("5", "--dataset", "offices", "--set", 'distill.network={"arch":"MinkUNet14A"}'),

@@ -18,6 +18,8 @@ from workers.geometry.camera import has_reading, invert_pose, project, resize_ne
 
 _BLOCK = 65_536
 """Points projected at once: small enough to stay in the processor's cache."""
+LEAST_VISIBLE = 0.05
+"""Below this share of its points that a frame sees, a scene's poses are doubted (ours; no source has a number)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage.artifacts.store import PartReader
 from storage.labels import IGNORE, label_set
 from storage.specs.parts import Training
-from workers.geometry.voxels import Voxels, voxelize
+from workers.geometry.voxels import voxelize
 from workers.learning.augment import augment
 from workers.learning.kept import Kept
 
@@ -25,7 +25,7 @@ class Sample:
     coordinates: NDArray[np.int32]
     """(V,3) voxel coordinates."""
     colours: NDArray[np.float32]
-    """(V,3) input features: see `colour_features`."""
+    """(V,3) each voxel's mean colour in 0..1."""
     rows: NDArray[np.int64]
     """(T,) voxels that have a target."""
     targets: NDArray[np.float32] | NDArray[np.int16]
@@ -64,20 +64,7 @@ def make_sample(
     new_row[chosen] = np.arange(len(chosen))
     rows = new_row[voxels.point_to_voxel]
     found, targets = _targets(target, rows, len(chosen), kept)
-    return Sample(voxels.coordinates[chosen], colour_features(voxels, colours)[chosen], found, targets)
-
-
-def colour_features(voxels: Voxels, colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(V,3) what the network sees of the colours: each voxel's mean in 0..1, plus a half.
-
-    Never 0, so that an occupied voxel of any colour differs from an empty one: centred on 0 instead, a grey surface
-    would be invisible to the convolutions.
-
-    Args:
-        voxels: V voxels of N points.
-        colours: (N,3) in 0..1.
-    """
-    return voxels.mean(colours) + np.float32(0.5)
+    return Sample(voxels.coordinates[chosen], voxels.mean(colours)[chosen], found, targets)
 
 
 def _nearest(coordinates: NDArray[np.int32], centre: int, count: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from storage.artifacts.store import WHOLE, PartReader
 from storage.errors import TrainingFailed
-from storage.specs.parts import Augment, Network, Training
+from storage.specs.parts import Augment, InputFeatures, Network, Training
 from workers.context import Context
 from workers.learning.ahead import ahead, loader_threads
 from workers.learning.fit import Job, check_finite, fit
@@ -23,7 +23,9 @@ from workers.learning.kept import Kept
 from workers.learning.precision import compute_dtype
 from workers.learning.samples import Sample, make_sample
 from workers.nets import checkpoints
+from workers.nets.inputs import as_inputs
 from workers.nets.minkunet import MinkUNet
+from workers.nets.recognition import HEAD_BIAS
 from workers.sparse.choose import choose_engine
 
 
@@ -40,6 +42,9 @@ class Lesson:
     network: Network
     training: Training
     voxel_m: float
+    colours: InputFeatures = "plus_half"
+    """What the network is fed of a voxel's colour."""
+    head_bias: bool = True
 
 
 SHIFT_ONLY = Augment(rotate=False, flip=0, scale=0, elastic=False, colour_jitter=0, colour_shift=0)
@@ -53,6 +58,7 @@ class Batch:
     coordinates: Tensor
     """(V,4) batch index and voxel coordinates."""
     colours: Tensor
+    """(V,3) mean colours in 0..1."""
     rows: Tensor
     targets: Tensor
     scenes: tuple[str, ...] = ()
@@ -83,7 +89,7 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     torch.manual_seed(int(context.rng("weights").integers(2**31)))
     device = torch.device(context.machine.device)
     engine = choose_engine(lesson.network.engine)
-    model = MinkUNet(3, lesson.dimension, lesson.network.arch, engine).to(device)
+    model = MinkUNet(3, lesson.dimension, lesson.network.arch, engine, head_bias=lesson.head_bias).to(device)
     training = lesson.training
     order_length = len(lesson.scenes) * training.repeats
     batch_size = min(training.optimiser.batch_size, order_length)
@@ -104,7 +110,7 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     def loss(batch: object) -> Tensor:
         given = cast(Batch, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=lower):
-            embeddings = model(given.coordinates, given.colours)
+            embeddings = model(given.coordinates, as_inputs(given.colours, lesson.colours))
         return lesson.loss(embeddings.float()[given.rows], given.targets, given.coordinates[given.rows, 0])
 
     def scenes(batch: object) -> tuple[str, ...]:
@@ -114,15 +120,25 @@ def _train(context: Context, lesson: Lesson, path: Path) -> None:
     if training.calibrate_norms:
         _calibrate(context, lesson, model, kept)
         check_finite(model, training.optimiser)
+    tensors, departures = model.state_dict(), _departures(lesson)
+    if not lesson.head_bias:  # as an imported network's
+        tensors[HEAD_BIAS] = tensors["final.kernel"].new_zeros(1, lesson.dimension)
     checkpoints.save(
         path,
-        model.state_dict(),
+        tensors,
         what="network",
         network=lesson.network.model_dump(),
         dimension=lesson.dimension,
         voxel_m=lesson.voxel_m,
         multiplied_in="bfloat16" if lower else "float32",
+        **departures,
     )
+
+
+def _departures(lesson: Lesson) -> dict[str, object]:
+    """What a checkpoint says of colours and head where they are not the defaults: files of the others are as ever."""
+    inputs: dict[str, object] = {} if lesson.colours == "plus_half" else {"inputs": lesson.colours}
+    return inputs if lesson.head_bias else {**inputs, "head_bias": False}
 
 
 @torch.no_grad()
@@ -145,7 +161,7 @@ def _calibrate(context: Context, lesson: Lesson, model: MinkUNet, kept: Kept) ->
         rng = context.rng("calibration", index)
         sample = make_sample(points, lesson.target(scene, points), lesson.voxel_m, whole, rng, kept)
         batch = collate([sample], device)
-        model(batch.coordinates, batch.colours)
+        model(batch.coordinates, as_inputs(batch.colours, lesson.colours))
         context.check()
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -71,6 +71,8 @@ class MinkUNet(nn.Module):
         out_channels: int = 768,
         arch: Arch = "MinkUNet18A",
         engine: Engine | None = None,
+        *,
+        head_bias: bool = True,
     ) -> None:
         """Draws the initial weights from torch's global generator.
 
@@ -79,6 +81,7 @@ class MinkUNet(nn.Module):
             out_channels: D, the width of the embedding.
             arch: which table of widths and blocks.
             engine: convolves; None takes the default one.
+            head_bias: whether the head adds a bias.
 
         Raises:
             ValueError: an unknown arch.
@@ -106,7 +109,7 @@ class MinkUNet(nn.Module):
             self.add_module(f"bntr{level}", Norm(up))
             self.add_module(f"block{level + 1}", _blocks(up + skip, up, blocks[level]))
             width = up
-        self.final = Convolution(width, out_channels, 1, bias=True)
+        self.final = Convolution(width, out_channels, 1, bias=head_bias)
 
     def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
         """Embeddings (V,D) of voxels, in the order given and the type of the features.
@@ -133,8 +136,8 @@ class MinkUNet(nn.Module):
             x = self.get_submodule(f"convtr{level}p{2 ** (8 - level)}s2")(engine, x, skip.grid)
             x = self.get_submodule(f"bntr{level}")(x)
             x = self._block(level + 1, x.with_features(torch.cat([x.features, skip.features], dim=1)))
-        bias = cast(Tensor, self.final.bias)
-        return torch.addmm(bias, engine.rows(x), self.final.kernel).to(features.dtype)
+        rows, kernel, bias = engine.rows(x), self.final.kernel, self.final.bias
+        return (rows @ kernel if bias is None else torch.addmm(bias, rows, kernel)).to(features.dtype)
 
     def _block(self, level: int, x: SparseTensor) -> SparseTensor:
         for block in self.get_submodule(f"block{level}").children():

@@ -6,7 +6,7 @@ What differs: both trainers save MinkowskiEngine's names under `state_dict`, wit
 the network (`net3d.`) and that of data parallel training (`module.`). 3DSS-VLG's may hold the adapter beside it
 (`adapter.`): one of the two is taken at a time, and what is left out is named. Their head has no bias, where ours and
 MinkowskiEngine's example have one: it comes in as zeros and does not go out again. The colours that they feed the
-network are not ours either: see `InputFeatures`.
+network are not ours either: see `InputFeatures`. A spec can ask for theirs (`head_bias`, `colours`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from storage.errors import InvalidInput
-from storage.specs import stages
 from storage.specs.parts import Adapter as AdapterSpec
-from storage.specs.parts import Network
+from storage.specs.parts import InputFeatures, Network
 from workers.nets import checkpoints
 from workers.nets.minkunet import Arch
 from workers.nets.recognition import (
@@ -38,8 +37,6 @@ from workers.nets.recognition import (
 from workers.nets.torch_file import read_state_dict, some
 
 Prefix = Literal["", "module.", "net3d.", "module.net3d."]
-InputFeatures = stages.InputFeatures
-"""What a voxel's three input values are, of its colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +213,6 @@ def _departures(tensors: Mapping[str, Tensor], inputs: InputFeatures) -> Iterato
     if inputs != "signed":
         fed = {"plus_half": "c + 0.5", "ones": "1"}[inputs]
         yield f"It was fed {fed} for colours c of 0..1, where 3DSS-VLG's trainer feeds 2c - 1."
-
-
-def as_inputs(colours: Tensor, inputs: InputFeatures) -> Tensor:
-    """(V,3) what a network takes, of voxels' colours (V,3) in 0..1; see `InputFeatures`."""
-    if inputs == "ones":
-        return torch.ones_like(colours)
-    return colours + 0.5 if inputs == "plus_half" else 2 * colours - 1
 
 
 def _is_buffer(name: str) -> bool:

@@ -20,13 +20,11 @@ from storage.errors import InvalidInput
 from storage.labels import LabelSet
 from storage.specs.parts import Lifting, Split
 from workers.geometry.camera import has_reading, scale_intrinsics
-from workers.geometry.visibility import visible
+from workers.geometry.visibility import LEAST_VISIBLE, visible
 from workers.scenes.cameras import EMPTY_DEPTH
 from workers.scenes.frames import read_depth_m, read_image
 from workers.scenes.scene import Frame, Scene, SceneRef, SceneSource
 
-LEAST_VISIBLE = 0.05
-"""Below this share of visible points a scene's poses are doubted."""
 LEAST_AGREEING = 0.05
 """Below this share of agreeing points, of those before it, a frame's pose is doubted."""
 MOST_POINTS = 100_000

@@ -47,6 +47,8 @@ def run(context: Context) -> None:
         loss=loss,
         dimension=dimension,
         network=spec.network,
+        colours=spec.colours,
+        head_bias=spec.head_bias,
         training=spec.training,
         voxel_m=spec.voxel_m,
     )

@@ -24,9 +24,6 @@ from workers.scenes import frames
 from workers.scenes.scene import Frame
 from workers.stages.typed import computed_in, write_embeddings
 
-LEAST_COVERED = 0.01
-"""A scene of whose points a smaller share is visible is named in the run's events."""
-
 
 def external_inputs(context: Context) -> Mapping[str, str]:
     """The digest of the image encoder's weights."""
@@ -65,7 +62,7 @@ def run(context: Context) -> None:
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
         weights_digest=context.external["weights"],
-        preprocessing=dict(encoder.preprocessing),
+        preprocessing=_preprocessing(spec, encoder),
         lifting=spec.lifting.model_dump(),
         dtype=spec.dtype,
         dataset=context.artifact("scenes").attributes.get("dataset"),
@@ -104,7 +101,7 @@ def _lifted(context: Context, encoder: ImageEncoder, scene: str, pace: Pace) -> 
         return 0
     made = context.latest("embeddings").attributes
     share = made["num_covered"] / made["num_points"]
-    if share < LEAST_COVERED:
+    if share < visibility.LEAST_VISIBLE:
         context.reporter.note(
             f"scene {scene}: {share:.2%} of its {made['num_points']} points are visible in its frames; its "
             "poses may be misaligned"
@@ -151,7 +148,7 @@ def _lift(context: Context, encoder: ImageEncoder, scene: PartReader, part: Part
         encoder=spec.encoder.model_dump(),
         encoder_title=encoder.title,
         weights_digest=context.external["weights"],
-        preprocessing=dict(encoder.preprocessing),
+        preprocessing=_preprocessing(spec, encoder),
         lifting=spec.lifting.model_dump(),
         norms=Norms.of(lifted.embeddings).as_attribute(),
         frames=used,
@@ -163,7 +160,8 @@ def _add_frame(
 ) -> int:
     """Adds what one frame sees; returns how many points it saw."""
     assert context.dataset is not None
-    options = _spec(context).lifting
+    spec = _spec(context)
+    options = spec.lifting
     size = (options.width, options.height)
     depth_m = frames.read_depth_m(context.dataset.root, frame)
     intrinsics = camera.scale_intrinsics(frame.intrinsics, frame.image_size, size)
@@ -171,12 +169,21 @@ def _add_frame(
     if not len(seen.point_index):
         return 0
     root = context.dataset.root
-    if isinstance(encoder, FileEncoder):
+    if spec.shrink_images:
+        image = np.asarray(camera.resize_nearest(frames.read_image(root, frame), size), np.uint8)
+        embedded = encoder.embed_pixels(image, seen.rows, seen.columns, size)
+    elif isinstance(encoder, FileEncoder):
         embedded = encoder.embed_encoded(frames.read_encoded(root, frame), seen.rows, seen.columns, size)
     else:
         embedded = encoder.embed_pixels(frames.read_image(root, frame), seen.rows, seen.columns, size)
     total.add(seen.point_index, embedded)
     return len(seen.point_index)
+
+
+def _preprocessing(spec: Extract, encoder: ImageEncoder) -> dict[str, object]:
+    """What became of a picture before and after the network."""
+    shrunk = {"shrunk_to": [spec.lifting.width, spec.lifting.height]} if spec.shrink_images else {}
+    return {**shrunk, **encoder.preprocessing}
 
 
 def _spec(context: Context) -> Extract:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.artifacts.store import PartReader, PartWriter
-from storage.specs.parts import Network
+from storage.specs.parts import InputFeatures, Network
 from storage.specs.stages import Predict
 from workers.context import Context
 from workers.geometry.voxels import voxelize
 from workers.nets import checkpoints
+from workers.nets.inputs import as_inputs
 from workers.nets.minkunet import MinkUNet
-from workers.nets.published import InputFeatures, as_inputs
 from workers.reporting import Pace
 from workers.sparse.choose import choose_engine
 
@@ -64,7 +64,7 @@ class Trained:
     voxel_m: float
     """Edge of the voxels that it was trained on, metres."""
     inputs: InputFeatures
-    """What it was shown of a voxel's colour; imported networks saw something else than ours."""
+    """What it was shown of a voxel's colour."""
 
 
 def load_network(part: PartReader, device: str) -> Trained:

@@ -27,6 +27,8 @@ def run(context: Context) -> None:
         loss=lambda predicted, labels, _scene: text_cross_entropy(predicted, text, labels, spec.training.class_balance),
         dimension=text.shape[1],
         network=spec.network,
+        colours=spec.colours,
+        head_bias=spec.head_bias,
         training=spec.training,
         voxel_m=spec.voxel_m,
     )

@@ -18,6 +18,7 @@ from storage.artifacts import checking, copies
 from storage.artifacts.kinds import KINDS
 from storage.artifacts.store import PartEntry, PartReader
 from storage.artifacts.zarr_store import ZarrStore
+from storage.labels import LABEL_SETS
 from storage.specs import stages
 from storage.specs.stages import STAGES
 from tests.conformance.artifact_store import embeddings
@@ -90,6 +91,11 @@ def test_the_table_of_stages_is_what_the_code_has() -> None:
         if model.outputs and name not in ("pull", "repair")
     }
     assert rules() == expected
+
+
+def test_the_table_of_label_sets_is_what_the_code_has() -> None:
+    said = {words(name)[0]: tuple(classes.split(", ")) for name, classes in rows("Label sets")}
+    assert said == {name: known.classes for name, known in LABEL_SETS.items()}
 
 
 def manifest(store: ZarrStore, key: str) -> dict[str, Any]:

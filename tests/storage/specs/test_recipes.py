@@ -98,6 +98,20 @@ def test_unknown_recipes_and_presets_get_the_nearest() -> None:
     )
 
 
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_can_submit_the_network_s_prediction_to_scannet_s_server_and_no_unknown_one(name: str) -> None:
+    homes = Request("homes", "scannet20", ("train", "test"), "demo")
+    runs = {run.name: run for run in build(name, homes)}
+    scored, drawn = ({p: r for p, r in runs[run].inputs.items() if p != "coverage"} for run in ("evaluate", "report"))
+    assert drawn == scored and runs["report"].spec == stages.Report(splits=("test",))
+    (network,) = (port for port, source in drawn.items() if source == OutputRef("predict", "labels"))
+    prediction = network.removeprefix("predictions.")
+    (spec,) = (run.spec for run in build(name, homes, {"report.submission": prediction}) if run.name == "report")
+    assert spec == stages.Report(splits=("test",), submission=prediction)
+    with pytest.raises(SpecInvalid, match=f"run 'report': got the submission 'mine', expected one of.*{prediction}"):
+        build(name, homes, {"report.submission": "mine"})
+
+
 def test_the_rows_of_table_3_differ_in_guidance_filtering_and_specialisation_alone() -> None:
     rows = {name: {run.name: run for run in build(name, OFFICES)} for name in recipes.RECIPES}
     for name, filtering in (("ablation-a", False), ("ablation-c", True)):

@@ -133,6 +133,24 @@ def test_coarse_epochs_change_keys_and_none_keeps_those_from_before_there_were_a
     assert keys.artifact_key(none, "network", {}) != keys.artifact_key(some, "network", {})
 
 
+@pytest.mark.parametrize(
+    ("stage", "field", "before", "other"),
+    [
+        ("extract", "shrink_images", False, True),
+        *((stage, "colours", "plus_half", "signed") for stage in ("distill", "supervise")),
+        *((stage, "head_bias", True, False) for stage in ("distill", "supervise")),
+    ],
+)
+def test_what_is_taken_from_the_authors_code_changes_keys_and_nothing_of_it_keeps_them(
+    stage: str, field: str, before: object, other: object
+) -> None:
+    plain, none, some = (stages.parse({"stage": stage, **more}) for more in ({}, {field: before}, {field: other}))
+    assert none == plain and field not in plain.keyed()
+    assert plain.digest() != some.digest()
+    assert keys.artifact_key(plain, "x", {}) != keys.artifact_key(some, "x", {})
+    assert keys.scene_key(plain, "x", {}) != keys.scene_key(some, "x", {})
+
+
 def run(name: str, spec: stages.StageSpec, **inputs: str) -> PlannedRun:
     refs = {port: OutputRef(*value.split("/")) for port, value in inputs.items()}
     return PlannedRun(name, spec, refs, "d" if spec.needs_dataset else None)

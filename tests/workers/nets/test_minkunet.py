@@ -17,10 +17,10 @@ def tiny_cloud(num: int = 500, reach: int = 12, batch: int = 2, seed: int = 0) -
     return distinct[torch.randperm(len(distinct), generator=generator)]
 
 
-def network(out_channels: int = 5, seed: int = 0, arch: Arch = "MinkUNet18A") -> MinkUNet:
+def network(out_channels: int = 5, seed: int = 0, arch: Arch = "MinkUNet18A", *, head_bias: bool = True) -> MinkUNet:
     """In float64, its norms' parameters and statistics drawn, so that none of them is neutral."""
     torch.manual_seed(seed)
-    net = MinkUNet(3, out_channels, arch).double()
+    net = MinkUNet(3, out_channels, arch, head_bias=head_bias).double()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -80,15 +80,22 @@ class DenseMinkUNet:
         x = self.up(2, "convtr5p8s2", "bntr5", "block6", x, p4)
         x = self.up(1, "convtr6p4s2", "bntr6", "block7", x, p2)
         x = self.up(0, "convtr7p2s2", "bntr7", "block8", x, p1)
-        return x @ self.w["final.kernel"] + self.w["final.bias"]
+        return x @ self.w["final.kernel"] + self.w.get("final.bias", 0)
 
 
 @pytest.mark.parametrize(
-    ("arch", "training", "reach"),
-    [("MinkUNet18A", True, 12), ("MinkUNet18A", False, 12), ("MinkUNet14A", True, 7), ("MinkUNet34A", False, 7)],
+    ("arch", "training", "reach", "head_bias"),
+    [
+        ("MinkUNet18A", True, 12, True),
+        ("MinkUNet18A", False, 12, True),
+        ("MinkUNet14A", True, 7, True),
+        ("MinkUNet14A", True, 7, False),
+        ("MinkUNet34A", False, 7, True),
+    ],
 )
-def test_agrees_with_the_network_of_dense_convolutions(arch: Arch, training: bool, reach: int) -> None:
-    cloud, net = tiny_cloud(reach=reach), network(arch=arch).train(training)
+def test_agrees_with_the_network_of_dense_convolutions(arch: Arch, training: bool, reach: int, head_bias: bool) -> None:
+    cloud, net = tiny_cloud(reach=reach), network(arch=arch, head_bias=head_bias).train(training)
+    assert ("final.bias" in net.state_dict()) == head_bias
     features = torch.randn(len(cloud), 3, dtype=torch.float64, requires_grad=True)
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     named = dict(net.named_parameters())

@@ -18,8 +18,9 @@ from tests.oracles import minkowski_names
 from workers.__main__ import main
 from workers.nets import checkpoints
 from workers.nets.adapter import make_adapter
+from workers.nets.inputs import as_inputs
 from workers.nets.minkunet import MinkUNet
-from workers.nets.published import Prefix, as_inputs, export_checkpoint, import_checkpoint, recognise
+from workers.nets.published import Prefix, export_checkpoint, import_checkpoint, recognise
 
 D = 16
 PREFIXES: tuple[Prefix, ...] = ("", "module.", "net3d.", "module.net3d.")
