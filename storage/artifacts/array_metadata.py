@@ -60,6 +60,13 @@ class Layout:
         """Files that hold its chunks; none where it has no values."""
         return -(-self.shape[0] // self.file_rows) if self.num_values else 0
 
+    def file_bytes(self, rows: int) -> int:
+        """Bytes of a file that holds so many rows of the array, one at least: whole chunks, checksums, a shard's index."""
+        chunks = -(-rows // self.chunk_rows) * (self.chunk_bytes + CHECKSUM_BYTES)
+        if self.chunks_a_shard is None:
+            return chunks
+        return chunks + self.chunks_a_shard * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+
     def file(self, path: Path, number: int) -> Path:
         """The file of that number, by ascending rows, of the array at `path`."""
         return path.joinpath("c", str(number), *["0"] * (len(self.shape) - 1))
