@@ -221,6 +221,7 @@ def _record(
             attributes=attributes,
         ),
         partial(store.is_whole, manifest),
+        manifest.inputs,
     )
     scores = manifest.attributes.get("scores")
     if scores:

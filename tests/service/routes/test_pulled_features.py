@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from service.cli.console import Shell
 from service.cli.entry import app
 from service.client import Client
 from storage import keys
+from storage.artifacts.manifests import encode_artifact
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import StoreCorrupt
+from storage.records import artifact_sources
 from storage.settings import Settings
 from storage.specs import stages
 from tests.fixtures.lab_artifact import KEY, SCENES, publish
@@ -99,6 +102,16 @@ def test_a_pulled_store_is_shown_with_how_it_was_made_and_where_it_is_from(
     assert (found["spec"], found["inputs"], found["pulled_from"]) == expected
     api.parts.store.artifact_path(KEY).unlink()
     assert api.get(f"/features/{KEY}")["spec"] is None
+
+
+def test_what_a_pulled_store_was_made_from_is_recorded_with_it(api: Any, there: ZarrStore, pull: Any) -> None:
+    manifest = there.manifest(KEY)
+    assert manifest is not None
+    scenes = "5c" * 16
+    there.artifact_path(KEY).write_bytes(encode_artifact(replace(manifest, inputs={"scenes": scenes})))
+    pull()
+    with api.parts.db.read() as session:
+        assert artifact_sources.made_from(session, scenes) == (KEY, "embeddings")
 
 
 def test_the_spec_of_the_pull_is_never_taken_for_that_of_the_features(api: Any, pull: Any) -> None:
