@@ -37,9 +37,9 @@ from storage.records.artifacts import ArtifactRow
 from storage.records.database import Database
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
+from storage.targets import Sources
 from workers import trial
 from workers.context import Machine
-from workers.sources import Sources
 
 KEY, TOKEN, COLUMNS = "a0" * 16, "bench", 768
 BAR, BAR_MS = 0.6, 250.0

@@ -23,6 +23,7 @@ from service.following import Following
 from service.keeping import Keeping
 from service.retrying import NEVER, Retries
 from service.run_reading import RunReading
+from service.store_reading import StoreReading
 from service.training import Training, given
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "NEVER", "Client", "Retries"]
 
 
-class Client(Acting, FeatureReading, Following, Keeping, RunReading, Training):
+class Client(Acting, FeatureReading, Following, Keeping, RunReading, StoreReading, Training):
     """A connection to one vlglab service. Close it, or use it as a context manager.
 
     Every call raises the error of `storage.errors` whose code the service's problem+json names (`UnknownName`,

@@ -13,7 +13,7 @@ _AT = "2026-01-31T12:00:00Z"
 _NETWORK = "1f0a77c2be904de1a2b3c4d5e6f70819"
 
 HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READY: Example = {"status": "ok", "schema_revision": "0015"}
+READY: Example = {"status": "ok", "schema_revision": "0016"}
 VERSION: Example = {
     "version": "0.1.0",
     "commit": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d1f2a3c4d",

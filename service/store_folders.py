@@ -25,10 +25,17 @@ def compare_folders(
         NotFound: a folder is no store, or holds no such artifact.
         SpecInvalid, StoreCorrupt, FormatTooNew: an artifact holds no embeddings, or cannot be read.
     """
-    sides = []
-    for folder, key in zip(folders, keys, strict=True):
-        if not (folder / "artifacts").is_dir():
-            raise NotFound(f"there is no store in {folder}: it has no folder `artifacts`; VLGLAB_HOME/store is one")
-        sides.append(comparing.Side.of(ZarrStore(folder), key))
-    found = comparing.compare(sides[0], sides[1], comparing.Limits(scenes, rows))
+    left, right = (comparing.Side.of(open_folder(folder), key) for folder, key in zip(folders, keys, strict=True))
+    found = comparing.compare(left, right, comparing.Limits(scenes, rows))
     return FeatureDiff.model_validate(found, from_attributes=True)
+
+
+def open_folder(folder: Path) -> ZarrStore:
+    """The store in a folder.
+
+    Raises:
+        NotFound: the folder is no store.
+    """
+    if not (folder / "artifacts").is_dir():
+        raise NotFound(f"there is no store in {folder}: it has no folder `artifacts`; VLGLAB_HOME/store is one")
+    return ZarrStore(folder)

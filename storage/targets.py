@@ -7,13 +7,15 @@ those: a name that points elsewhere later reaches nothing.
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, SourceUnreachable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -161,6 +163,47 @@ def source_target(url: str, patterns: Sequence[str]) -> Target:
     target = target_of(url, "a source's", "https://lab.example.org:8765")
     allowed_sources(patterns).check_host(target)
     return target
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a deployment says of sources."""
+
+    hosts: tuple[str, ...] = ()
+    """Patterns of hosts that may be reached (VLGLAB_PULL_HOSTS)."""
+    tokens: Path | None = None
+    """File with a JSON object: host and port as in the URL -> token (VLGLAB_PULL_TOKENS)."""
+
+    def token(self, authority: str) -> str | None:
+        """The token that a source is shown.
+
+        Raises:
+            InvalidInput: the file of tokens cannot be read.
+        """
+        if self.tokens is None or not self.tokens.exists():
+            return None
+        try:
+            found = json.loads(self.tokens.read_text(encoding="utf-8"))
+            token = found.get(authority)
+        except (OSError, ValueError, AttributeError) as error:
+            raise InvalidInput(
+                f"got a file of tokens (VLGLAB_PULL_TOKENS) that cannot be read ({type(error).__name__}); expected a"
+                ' JSON object such as {"lab.example.org:8765": "TOKEN"}'
+            ) from error
+        return None if token is None else str(token)
+
+    def look_up(self, url: str) -> tuple[Target, Address]:
+        """Where a source lies, and the address to connect to. It waits for name servers.
+
+        Raises:
+            InvalidInput: the URL or its host is not allowed.
+            SourceUnreachable: nobody knows its host.
+        """
+        target = source_target(url, self.hosts)
+        try:
+            return target, allowed_sources(self.hosts).look_up(target)
+        except OSError as error:
+            raise SourceUnreachable(f"nobody knows the host {target.host} ({error}); check the source's URL") from error
 
 
 def is_public(address: Address) -> bool:

@@ -31,8 +31,8 @@ from storage.errors import NotFound, PartGone, PointOrderMismatch, SpecInvalid, 
 from storage.specs import label_sets
 from storage.specs.parts import Split
 from storage.specs.spec import StageSpec
+from storage.targets import Sources
 from workers.reporting import Reporter
-from workers.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)

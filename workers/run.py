@@ -41,9 +41,9 @@ from storage.records.evaluations import EvaluationRow
 from storage.records.features import PULLED_FROM, Finding
 from storage.settings import Settings
 from storage.specs import stages
+from storage.targets import Sources
 from workers.context import Context, Machine, RawDataset
 from workers.line import Line
-from workers.sources import Sources
 from workers.stages import table
 
 log = logging.getLogger("vlglab.run")
@@ -221,6 +221,7 @@ def _record(
             attributes=attributes,
         ),
         partial(store.is_whole, manifest),
+        manifest.inputs,
     )
     scores = manifest.attributes.get("scores")
     if scores:

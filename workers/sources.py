@@ -23,14 +23,13 @@ import blake3
 from storage.artifacts.manifests import FileEntry
 from storage.errors import (
     FormatTooNew,
-    InvalidInput,
     NotFound,
     SourceRefused,
     SourceUnreachable,
     StoreCorrupt,
     StoreError,
 )
-from storage.targets import allowed_sources, source_target
+from storage.targets import Sources
 
 if TYPE_CHECKING:
     import httpx
@@ -52,34 +51,6 @@ MOST_DETAIL = 1000
 """Characters of what a service says of a fault that are told on."""
 MOST_MANIFEST_BYTES = 256 * 2**20
 """Bytes of a manifest at most: an artifact of a million scenes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What a deployment says of sources."""
-
-    hosts: tuple[str, ...] = ()
-    """Patterns of hosts that may be reached (VLGLAB_PULL_HOSTS)."""
-    tokens: Path | None = None
-    """File with a JSON object: host and port as in the URL -> token (VLGLAB_PULL_TOKENS)."""
-
-    def token(self, authority: str) -> str | None:
-        """The token that a source is shown.
-
-        Raises:
-            InvalidInput: the file of tokens cannot be read.
-        """
-        if self.tokens is None or not self.tokens.exists():
-            return None
-        try:
-            found = json.loads(self.tokens.read_text(encoding="utf-8"))
-            token = found.get(authority)
-        except (OSError, ValueError, AttributeError) as error:
-            raise InvalidInput(
-                f"got a file of tokens (VLGLAB_PULL_TOKENS) that cannot be read ({type(error).__name__}); expected a"
-                ' JSON object such as {"lab.example.org:8765": "TOKEN"}'
-            ) from error
-        return None if token is None else str(token)
 
 
 @dataclass(slots=True)
@@ -122,11 +93,7 @@ class Source:
         """
         import httpx
 
-        target = source_target(url, sources.hosts)
-        try:
-            address = allowed_sources(sources.hosts).look_up(target)
-        except OSError as error:
-            raise SourceUnreachable(f"nobody knows the host {target.host} ({error}); check the source's URL") from error
+        target, address = sources.look_up(url)
         token = sources.token(target.authority)
         shown = f"[{address}]" if ":" in str(address) else str(address)
         self.url = url.rstrip("/")

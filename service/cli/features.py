@@ -9,13 +9,14 @@ import typer
 
 from service import schemas
 from service.cli import completion
-from service.cli.console import Shell, first, plain_table, shell, show_pairs
+from service.cli.console import Shell, first, plain_table, read_settings, shell, show_pairs
 from service.cli.datasets import Limit
 from service.cli.raw_datasets import RawDataset, registered
 from service.cli.run_table import moment, size
 from service.cli.scripting import Exit, Json, show_json
 from service.cli.watching import follow, outcome
 from storage.errors import InvalidInput, NotFound, StoreCorrupt
+from storage.targets import Sources
 
 app = typer.Typer(no_args_is_help=True, help="Feature stores: published per-point embeddings.")
 
@@ -123,7 +124,12 @@ def verify(
 def diff(
     ctx: typer.Context,
     left: FeatureKey,
-    right: Annotated[str | None, typer.Argument(help="The other one's key; with --store, the same by default.")] = None,
+    right: Annotated[
+        str | None, typer.Argument(help="The other one's key; with --store or --from, the same by default.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="Where the other one lies: a service, or a folder.")
+    ] = None,
     store: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of a store on this machine, without a service; give it again for the other's."),
@@ -138,20 +144,42 @@ def diff(
 
     With --store FOLDER, once or twice, they are read from folders here: do stores of one key that two machines made
     agree within the rounding of their type? Ends with status 1 where they do not.
+
+    With --from URL the other one is read from another lab's service, or a folder that a web server serves, as far as
+    the sample goes: VLGLAB_PULL_HOSTS must allow its host on this machine, VLGLAB_PULL_TOKENS has its token. Status 1
+    as with --store.
     """
     at = shell(ctx)
-    if store:
+    if source is not None:
+        found = _compare_with(at, source, store or [], left, right, scenes, rows)
+    elif store:
         found = _compare_folders(store, left, right, scenes, rows)
     elif right is None:
-        raise InvalidInput("got one key, expected two; or one key in two stores: --store FOLDER --store OTHER_FOLDER")
+        raise InvalidInput(
+            "got one key, expected two; or one key in two stores: --from URL, or --store FOLDER --store OTHER_FOLDER"
+        )
     else:
         found = at.client.diff_features(left, right, scenes=scenes, rows=rows)
     if as_json:
         show_json(found)
     else:
         _show_diff(at, found)
-    if store and found.verdict not in ("same", "rounding"):
+    if (store or source) and found.verdict not in ("same", "rounding"):
         raise typer.Exit(Exit.FAILED)
+
+
+def _compare_with(
+    at: Shell, source: str, folders: list[Path], left: str, right: str | None, scenes: int | None, rows: int | None
+) -> schemas.FeatureDiff:
+    """The comparison with a feature store of another lab: of this service's, or of one in a folder here."""
+    from service.remote_stores import ROWS, SCENES, compare_with
+
+    if len(folders) > 1:
+        raise InvalidInput(f"got --from and {len(folders)} folders, expected at most one, of the first key's store")
+    config = read_settings()
+    ours = folders[0] if folders else at.client
+    sources = Sources(tuple(config.pull_hosts), config.pull_tokens)
+    return compare_with(ours, source, (left, right or left), sources, scenes=scenes or SCENES, rows=rows or ROWS)
 
 
 def _compare_folders(

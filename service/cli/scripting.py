@@ -36,7 +36,8 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     """The service or its database does not answer, or asks to come back later; the request may be right."""
     REFUSED = 4
-    """No token, a token that is not good, or one that does not cover this; a path outside the allowed folders."""
+    """No token, a token that is not good, or one that does not cover this; a path outside the allowed folders; another
+    lab that refuses what is read there."""
     NOT_FOUND = 5
     """No such run, experiment, dataset, recipe, class, ..."""
     CONFLICT = 6
@@ -52,6 +53,7 @@ class Exit(IntEnum):
 _BY_CLASS: tuple[tuple[type[errors.VlglabError], Exit], ...] = (
     (errors.WaitedTooLong, Exit.NOT_IN_TIME),
     (errors.UnknownName, Exit.NOT_FOUND),
+    (errors.SourceRefused, Exit.REFUSED),
 )
 """Errors whose status over HTTP does not say what a script wants to know."""
 

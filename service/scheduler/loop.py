@@ -25,12 +25,12 @@ MAX_ROUNDS = 100
 
 
 ALL_S = 60.0
-"""Seconds between two plans of all that waits. In between only runs are planned that events say may move."""
+"""Seconds between two plans of all that waits. In between only runs are planned that the agenda says may move."""
 
 
 @dataclass(slots=True)
 class Scheduler:
-    """Ticks, and remembers what it has planned already: while no run changes its state there is nothing to plan."""
+    """Ticks, and remembers what it has planned: while no run changes its state or its key there is nothing to plan."""
 
     db: Database
     settings: Settings
@@ -54,7 +54,7 @@ class Scheduler:
         if moment - self._planned_all >= ALL_S:
             self._agenda.take_all()
             self._planned_all = moment
-        elif last == self._planned:
+        elif last == self._planned and not self._agenda.holds:
             return 0
         moved = plan_all(self.db, self._agenda)
         self._planned = -1 if moved else last

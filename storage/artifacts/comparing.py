@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage import keys
-from storage.artifacts.store import Array, ArtifactManifest, ArtifactStore, PartEntry, PartReader
+from storage.artifacts.store import Array, ArtifactManifest, PartEntry, PartReader
 from storage.errors import NotFound, SpecInvalid
 
 PERCENTILES = (1, 5, 25, 50, 75, 95)
@@ -42,17 +42,29 @@ class Limits:
     """Rows compared of a scene, chosen likewise."""
     num_bytes: int | None = None
     """Bytes of the parts that are read, of both sides together."""
+    adjoining: int = 1
+    """Rows that are drawn side by side: from afar, a few pieces come sooner than many rows."""
+
+
+class Readable(Protocol):
+    """What is asked of a store: any `ArtifactStore`, or one that lies elsewhere."""
+
+    def manifest(self, key: str) -> ArtifactManifest | None:
+        """As `ArtifactStore.manifest`."""
+
+    def part(self, key: str) -> PartReader | None:
+        """As `ArtifactStore.part`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """An artifact and the store that its parts lie in."""
 
-    store: ArtifactStore
+    store: Readable
     manifest: ArtifactManifest
 
     @classmethod
-    def of(cls, store: ArtifactStore, key: str) -> Side:
+    def of(cls, store: Readable, key: str) -> Side:
         """The artifact of that key in a store.
 
         Raises:
@@ -191,7 +203,7 @@ def compare(left: Side, right: Side, limits: Limits = Limits(), check: Callable[
             not_read.append(scene)
             continue
         num_opened, num_bytes = num_opened + 1, num_bytes + size
-        found = _compare_scene(left.open(ours[scene]), right.open(theirs[scene]), limits.rows)
+        found = _compare_scene(left.open(ours[scene]), right.open(theirs[scene]), limits)
         if found is None:
             other_order.append(scene)
         else:
@@ -246,7 +258,7 @@ def apart(published: PartReader, again: PartReader) -> str:
     Raises:
         StoreCorrupt: one of the two cannot be read.
     """
-    found = _compare_scene(published, again, None)
+    found = _compare_scene(published, again, Limits(rows=None))
     if found is None:
         return "its points or its dimensions are others"
     about = found.about
@@ -286,16 +298,15 @@ def steps_apart(left: Array, right: Array) -> float:
     return most
 
 
-def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Rows | None:
+def _compare_scene(left: PartReader, right: PartReader, limits: Limits) -> _Rows | None:
     """Rows of one scene; None where the sides are not of the same points, or not of the same dimension."""
     order = left.attributes.get("point_order")
     if order is None or order != right.attributes.get("point_order"):
         return None
     ours, theirs = left.array("point_index"), right.array("point_index")
     shared, of_left, of_right = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
-    if most is not None and len(shared) > most:
-        seed = int(keys.digest(["compared rows", left.scene])[:8], 16)
-        drawn = np.sort(np.random.default_rng(seed).choice(len(shared), most, replace=False))
+    if limits.rows is not None and len(shared) > limits.rows:
+        drawn = _drawn(len(shared), limits.rows, limits.adjoining, left.scene)
         of_left, of_right = of_left[drawn], of_right[drawn]
     a, b = left.rows("embeddings", of_left), right.rows("embeddings", of_right)
     if a.shape != b.shape:
@@ -313,6 +324,19 @@ def _compare_scene(left: PartReader, right: PartReader, most: int | None) -> _Ro
         steps_allowed=steps_allowed(left, right),
     )
     return _Rows(about, near)
+
+
+def _drawn(count: int, most: int, adjoining: int, scene: str) -> NDArray[np.int64]:
+    """Ascending numbers below `count`, at most so many: pieces of so many in a row, drawn by chance, always the same.
+
+    Examples:
+        >>> len(_drawn(1000, 64, 16, "room")), np.diff(_drawn(1000, 64, 16, "room")).tolist().count(1) >= 60
+        (64, True)
+    """
+    seed = int(keys.digest(["compared rows", scene])[:8], 16)
+    size = min(adjoining, most)
+    pieces = np.random.default_rng(seed).choice(count // size, most // size, replace=False)
+    return np.sort((pieces[:, None] * size + np.arange(size)).ravel())
 
 
 def _verdict(compared: tuple[SceneCosines, ...], same: list[str], other_order: list[str]) -> Verdict:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.artifacts.store import ArtifactStore
 from storage.errors import InUse, NotFound
-from storage.records import marks, part_index, references, withdrawals
+from storage.records import artifact_sources, marks, references, withdrawals
 from storage.records.database import Database, now
 from storage.records.removals import Removal, is_begun
 from storage.records.states import FINAL
 from storage.records.tables import ArtifactTableRow, RunRow
 from storage.records.withdrawals import Fate, kind_of
-
-BRINGING = ("pull", "repair")
-"""Stages whose runs do not read what their artifacts were made from."""
 
 
 def delete(
@@ -41,7 +36,7 @@ def delete(
     if is_begun(db, "artifact", key):
         removed = () if dry_run else tuple(withdrawals.withdraw_all(db, store))
         return Removal((), None, tuple(one for one in removed if one.key == key), (), None)
-    _check_unread(db, store, key)
+    artifact_sources.learn(db, store)
     if dry_run:
         with db.read() as session:
             fate, due = _fate(session, key), None if at_once else marks.due(session)
@@ -75,30 +70,9 @@ def _fate(session: Session, key: str) -> Fate:
         raise InUse(f"the artifact {key} is an output of the run {living}, which has not ended; wait, or cancel it")
     if (held := references.held(session, [key]).get(key)) is not None:
         raise InUse(f"the artifact {key} is {held}; ask them to let it go (`vlglab features pins`, `features leases`)")
+    if (made := artifact_sources.made_from(session, key)) is not None:
+        raise InUse(
+            f"the {made[1]} artifact {made[0]} was made from the artifact {key}, and is verified and made again with"
+            " it; delete that one first"
+        )
     return Fate({key: kind_of(row.kind)}, ())
-
-
-def _check_unread(db: Database, store: ArtifactStore, key: str) -> None:
-    """Checks that no other artifact was made from it, of those whose runs cannot say so.
-
-    What a run here made from it is known by that run's inputs. Of what was pulled, and of what a deleted run has left,
-    the manifest alone says from what it was made.
-
-    Raises:
-        InUse: one was.
-    """
-    for other in _silent(db):
-        manifest = None if other == key else part_index.readable(store, other)
-        if manifest is not None and key in manifest.inputs.values():
-            raise InUse(
-                f"the {manifest.kind} artifact {other} was made from the artifact {key}, and is verified and made again"
-                " with it; delete that one first"
-            )
-
-
-def _silent(db: Database) -> Iterator[str]:
-    """Keys of the artifacts whose inputs no run's records tell."""
-    query = select(ArtifactTableRow.key).outerjoin(RunRow, RunRow.id == ArtifactTableRow.run_id)
-    with db.read() as session:
-        chosen = query.where(or_(RunRow.id.is_(None), RunRow.stage.in_(BRINGING))).order_by(ArtifactTableRow.key)
-        yield from session.scalars(chosen).all()

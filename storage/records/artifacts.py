@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.errors import NotFound
-from storage.records import features
+from storage.records import artifact_sources, features
 from storage.records.database import Database, now
 from storage.records.pages import Page, clamp, page_of, pieces
 from storage.records.tables import ArtifactTableRow, FeatureTableRow, RunRow
@@ -37,8 +37,15 @@ class ArtifactRow:
     """When its row was written; None before."""
 
 
-def insert(session: Session, run_id: str, artifact: ArtifactRow) -> None:
-    """Adds an artifact's row within a write transaction of the run that holds a valid token; known keys stay."""
+def insert(session: Session, run_id: str, artifact: ArtifactRow, sources: Mapping[str, str] | None = None) -> None:
+    """Adds an artifact's row within a write transaction of the run that holds a valid token; known keys stay.
+
+    Args:
+        session: the transaction.
+        run_id: the run.
+        artifact: the row.
+        sources: the `inputs` of its manifest; None where nobody read it.
+    """
     if session.get(ArtifactTableRow, artifact.key) is not None:
         return
     row = ArtifactTableRow(
@@ -55,6 +62,9 @@ def insert(session: Session, run_id: str, artifact: ArtifactRow) -> None:
         created_at=now(session),
     )
     session.add(row)
+    if sources is not None:
+        session.flush()
+        artifact_sources.add(session, row.key, sources.values())
     made_by = session.get(RunRow, run_id)
     features.insert(session, row, "" if made_by is None else made_by.owner)
 

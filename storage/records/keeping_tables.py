@@ -58,6 +58,16 @@ class ArtifactPartRow(Base):
     num_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class ArtifactSourceRow(Base):
+    """Something that an artifact was made from, as its manifest says; of one without a row that is not known yet."""
+
+    __tablename__ = "artifact_sources"
+    __table_args__ = (Index("ix_artifact_sources_source", "source", "artifact_key"),)
+
+    artifact_key: Mapped[str] = mapped_column(ForeignKey("artifacts.key"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+
+
 class ArtifactRoomRow(Base):
     """What an artifact whose parts are copied adds to the store: the bytes of the parts that no older one holds."""
 

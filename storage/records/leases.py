@@ -204,7 +204,11 @@ def keep_room(db: Database, token: str, parts: Mapping[str, int]) -> None:
 
 
 def record_artifact(
-    db: Database, token: str, artifact: ArtifactRow, is_whole: Callable[[], bool] = lambda: True
+    db: Database,
+    token: str,
+    artifact: ArtifactRow,
+    is_whole: Callable[[], bool] = lambda: True,
+    sources: Mapping[str, str] | None = None,
 ) -> None:
     """Makes an artifact visible; a key that is known already is left as it is.
 
@@ -214,6 +218,7 @@ def record_artifact(
         artifact: its row.
         is_whole: looks whether the store has all of it. It is asked under the lock under which parts are withdrawn
             (`withdrawals`): what has its row has its parts.
+        sources: the `inputs` of its manifest; None where they are to be read there when somebody asks.
 
     Raises:
         LeaseLost: the token no longer holds the run.
@@ -222,7 +227,7 @@ def record_artifact(
     with holding(db, token) as (session, row, _):
         if not is_whole():
             raise PartGone(f"a part of the artifact {artifact.key} was deleted while the run counted on it")
-        artifacts.insert(session, row.id, artifact)
+        artifacts.insert(session, row.id, artifact, sources)
 
 
 def record_finding(db: Database, token: str, artifact_key: str, found: Finding) -> None:

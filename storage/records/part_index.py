@@ -97,11 +97,13 @@ def own_bytes(session: Session, keys: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def known(session: Session, parts: Iterable[str]) -> frozenset[str]:
-    """Those of some parts that an artifact holds whose parts are copied."""
+def known(session: Session, parts: Iterable[str], apart_from: Collection[str] = ()) -> frozenset[str]:
+    """Those of some parts that an artifact holds whose parts are copied, those `apart_from` some artifacts."""
+    table, left_out = ArtifactPartRow, frozenset(apart_from)
     found: set[str] = set()
     for some in pieces(list(parts)):
-        found.update(session.scalars(select(ArtifactPartRow.part_key).where(ArtifactPartRow.part_key.in_(some))))
+        query = select(table.part_key, table.artifact_key).where(table.part_key.in_(some))
+        found.update(part for part, key in session.execute(query) if key not in left_out)
     return frozenset(found)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import WrongRevision
 
-REVISION = "0015"
+REVISION = "0016"
 """The revision of the models in `tables`: the last one in `migrations/versions`."""
 
 _READ = text("SELECT version_num FROM alembic_version")

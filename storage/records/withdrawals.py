@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from storage.artifacts.store import ArtifactManifest, ArtifactStore
 from storage.errors import StoreUnwritable
-from storage.records import part_index, references
+from storage.records import artifact_sources, part_index, references
 from storage.records.database import Database
 from storage.records.keeping_tables import ArtifactUseRow, CollectionMarkRow, PinRow, ReadLeaseRow
 from storage.records.pages import pieces
@@ -66,11 +66,11 @@ class Fate:
 
 @dataclass(slots=True)
 class _Sharing:
-    """Which parts published artifacts hold; their manifests are read once."""
+    """Which parts published artifacts hold: `part_index` knows, and of what it has not come to, the manifests do."""
 
     store: ArtifactStore
     parts: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Artifact's key -> its parts' keys."""
+    """Artifact's key -> its parts' keys; of those alone that were not copied when they were looked at."""
     unread: set[str] = field(default_factory=set)
     """Artifacts whose manifests cannot be read: nobody knows what they hold."""
     told_of: set[str] = field(default_factory=set)
@@ -85,19 +85,20 @@ class _Sharing:
                 else:
                     self.parts[key] = frozenset(part.key for part in manifest.parts)
 
-    def own_parts(self, manifest: ArtifactManifest, gone: Collection[str]) -> set[str]:
+    def own_parts(self, session: Session, manifest: ArtifactManifest, gone: Collection[str]) -> set[str]:
         """Keys of the parts that no artifact but those in `gone` holds.
 
         Empty where a manifest of the kind cannot be read: what it holds must stay.
         """
         if not self.unread <= set(gone):
             return set()
+        named = {part.key for part in manifest.parts}
         others: set[str] = set().union(*(parts for key, parts in self.parts.items() if key not in gone))
-        return {part.key for part in manifest.parts} - others
+        return named - others - part_index.known(session, named, apart_from=gone)
 
-    def told(self, manifest: ArtifactManifest, gone: Collection[str]) -> Removed:
+    def told(self, session: Session, manifest: ArtifactManifest, gone: Collection[str]) -> Removed:
         """What of an artifact goes, where the artifacts `gone` count no more; each part is told of once."""
-        own = self.own_parts(manifest, gone)
+        own = self.own_parts(session, manifest, gone)
         new = {part.key: part.num_bytes for part in manifest.parts if part.key in own - self.told_of}
         self.told_of |= own
         shared = len({part.key for part in manifest.parts} - own)
@@ -124,11 +125,14 @@ def foreseen(db: Database, store: ArtifactStore, what: Fate) -> tuple[tuple[Remo
     sharing = _Sharing(store)
     found = []
     with db.read() as session:
-        alike = [key for kind in sorted(set(what.removed.values())) for key in _of_kind(session, kind)]
+        alike = [key for kind in sorted(set(what.removed.values())) for key in _not_copied(session, kind)]
     sharing.look(alike)
-    for key, kind in what.removed.items():
-        manifest = readable(store, key)
-        found.append(Removed(key, kind, 0, 0, 0) if manifest is None else sharing.told(manifest, what.removed))
+    manifests = {key: readable(store, key) for key in what.removed}
+    with db.read() as session:
+        for key, kind in what.removed.items():
+            manifest = manifests[key]
+            told = None if manifest is None else sharing.told(session, manifest, what.removed)
+            found.append(told or Removed(key, kind, 0, 0, 0))
     return tuple(found), what.kept
 
 
@@ -142,6 +146,7 @@ def hide(session: Session, keys: Collection[str], moment: datetime) -> None:
     """
     of_artifacts = (EvaluationTableRow, PinRow, ReadLeaseRow, ArtifactUseRow)
     part_index.remove(session, keys)
+    artifact_sources.remove(session, keys)
     for some in pieces(keys):
         for table in of_artifacts:
             session.execute(delete(table).where(table.artifact_key.in_(some)))
@@ -217,7 +222,7 @@ def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -
     manifest = readable(store, key)
     if manifest is not None:
         with db.read() as session:
-            alike = _of_kind(session, manifest.kind)
+            alike = _not_copied(session, manifest.kind)
         sharing.look(alike)  # the slow part, before anybody has to wait for it
     with db.write() as session:
         session.execute(delete(RemovalRow).where(RemovalRow.what == "artifact", RemovalRow.id == key))
@@ -227,15 +232,15 @@ def _withdraw(db: Database, store: ArtifactStore, key: str, sharing: _Sharing) -
             with writable():
                 store.withdraw(key, ())
             return None
-        sharing.look(_of_kind(session, manifest.kind))
+        sharing.look(_not_copied(session, manifest.kind))
         with writable():
-            store.withdraw(key, sharing.own_parts(manifest, (key,)))
-        return sharing.told(manifest, (key,))
+            store.withdraw(key, sharing.own_parts(session, manifest, (key,)))
+        return sharing.told(session, manifest, (key,))
 
 
-def _of_kind(session: Session, kind: str) -> list[str]:
-    """Keys of the published artifacts of a kind: only these can share a part."""
-    return list(session.scalars(select(ArtifactTableRow.key).where(ArtifactTableRow.kind == kind)))
+def _not_copied(session: Session, kind: str) -> list[str]:
+    """Keys of the published artifacts of a kind whose parts are not copied: only those of a kind can share a part."""
+    return list(session.scalars(part_index.not_copied().where(ArtifactTableRow.kind == kind)))
 
 
 def users(session: Session, keys: Sequence[str], apart_from: Collection[str]) -> dict[str, str]:

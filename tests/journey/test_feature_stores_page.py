@@ -120,7 +120,7 @@ def shell(tmp_path: Path, labs: Labs) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = f"{vlglab.parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": root, "VLGLAB_URL": labs.ours.url, "SOURCE": labs.theirs.url}
-    own["VLGLAB_HOME"] = str(labs.home)
+    own |= {"VLGLAB_HOME": str(labs.home), "VLGLAB_PULL_HOSTS": '["127.0.0.1"]'}
     return {**os.environ, **own, "STORE": str(labs.home / "store"), "EMBEDDINGS": labs.filled["EMBEDDINGS"]}
 
 

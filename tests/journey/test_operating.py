@@ -103,7 +103,7 @@ def script(server: str) -> str:
         lines.append(filled(command, server))
         if command.endswith("&"):
             lines.append(WAIT_FOR_SERVICE)
-        if command == "vlglab tokens whoami":
+        if command.startswith("vlglab tokens whoami"):
             lines.append(A_RUN)
         if command.startswith("unset"):  # the lab on SQLite that its reader has: here it is the one that was backed up
             lines.append("vlglab db import backup.jsonl.gz")

@@ -13,8 +13,11 @@ from storage.settings import Settings
 
 NOT_FOR_CLIENTS = {
     ("get", "/metrics"): "Prometheus scrapes it, as text of its own",
-    ("get", "/store/artifacts/{}/manifest.json"): "read by the workers that pull, and by plain zarr, as files",
-    ("get", "/store/parts/{}/{}/{}"): "read by the workers that pull, and by plain zarr, as files",
+    (
+        "get",
+        "/store/artifacts/{}/manifest.json",
+    ): "read as files, by path: `store_file`, `store_piece`",
+    ("get", "/store/parts/{}/{}/{}"): "read as files, by path: `store_file`, `store_piece`",
 }
 """Operations without a method of the client, and why."""
 

@@ -234,6 +234,7 @@ def test_commands_that_are_tested_elsewhere_are_commands() -> None:
         (errors.TokenRefused("x"), Exit.REFUSED),
         (errors.NotPermitted("x"), Exit.REFUSED),
         (errors.PathNotAllowed("x"), Exit.REFUSED),
+        (errors.SourceRefused("x"), Exit.REFUSED),
         (errors.NotFound("x"), Exit.NOT_FOUND),
         (errors.UnknownClass("x"), Exit.NOT_FOUND),
         (errors.NameTaken("x"), Exit.CONFLICT),

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from typer.testing import CliRunner
 from service.cli.console import Shell
 from service.cli.entry import app
 from service.client import Client
+from service.remote_stores import compare_with
 from storage import keys
+from storage.artifacts.manifests import encode_artifact
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import StoreCorrupt
+from storage.records import artifact_sources
 from storage.settings import Settings
 from storage.specs import stages
+from storage.targets import Sources
 from tests.fixtures.lab_artifact import KEY, SCENES, publish
 from tests.fixtures.lab_source import LabSource, lab_source
 from tests.fixtures.waiting import wait_until
@@ -31,7 +36,6 @@ from workers import source_leases, trial
 from workers.context import Machine
 from workers.copying import Copier
 from workers.run import run_once
-from workers.sources import Sources
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +105,16 @@ def test_a_pulled_store_is_shown_with_how_it_was_made_and_where_it_is_from(
     assert api.get(f"/features/{KEY}")["spec"] is None
 
 
+def test_what_a_pulled_store_was_made_from_is_recorded_with_it(api: Any, there: ZarrStore, pull: Any) -> None:
+    manifest = there.manifest(KEY)
+    assert manifest is not None
+    scenes = "5c" * 16
+    there.artifact_path(KEY).write_bytes(encode_artifact(replace(manifest, inputs={"scenes": scenes})))
+    pull()
+    with api.parts.db.read() as session:
+        assert artifact_sources.made_from(session, scenes) == (KEY, "embeddings")
+
+
 def test_the_spec_of_the_pull_is_never_taken_for_that_of_the_features(api: Any, pull: Any) -> None:
     pull()
     api.parts.store.artifact_path(KEY).unlink()
@@ -168,6 +182,18 @@ def test_what_is_damaged_at_a_service_is_named_by_the_lab_that_pulls_it(
         trial.run_stage(spec, own, machine=machine)
     assert list(own.artifacts()) == [] and time.monotonic() - began < 10
     assert caught.value.scene == (None if damage == "manifest" else SCENES[2])
+
+
+def test_what_a_service_has_is_compared_by_a_sample_of_its_rows(
+    api: Any, pull: Any, served: str, tmp_path: Path
+) -> None:
+    pull()
+    for factor, verdict, least in ((1.0, "same", None), (-1.0, "different", -1.0)):
+        own = ZarrStore(tmp_path / verdict)
+        publish(own, factor=factor)
+        found = compare_with(own.root, served, (KEY, KEY), Sources(("127.0.0.1",)), rows=256)
+        assert (found.verdict, found.cosines and found.cosines.least) == (verdict, least)
+    assert [(one.num_rows, one.num_common) for one in found.compared] == [(256, 20_000)] * 3
 
 
 def pulling(served: str, own: ZarrStore, watch: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:

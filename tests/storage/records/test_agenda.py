@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from sqlalchemy import event, text
 
 from service.scheduler import loop
 from service.scheduler.planner import plan
+from storage.artifacts.run_files import RunFiles
+from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import IllegalMove
 from storage.records import agenda, claims, database, experiments, leases, lost_attempts, planning, retries, runs
 from storage.records.database import Database
+from storage.records.removals import Remover
 from storage.records.states import FINAL
 from storage.settings import Settings
 from storage.specs import presets, recipes, stages
@@ -175,6 +179,27 @@ def test_what_a_key_held_back_goes_when_the_run_that_has_it_ends_or_waits_again(
     assert count == 1
 
 
+@pytest.mark.parametrize("how", ["cancelled and deleted", "failed and deleted", "its worker found another key"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_what_a_key_held_back_goes_at_the_next_look_where_no_event_tells(
+    db: Database, host: str, tmp_path: Path, how: str, busy: bool
+) -> None:
+    first = wait_for_a_key(db, host, 3)
+    scheduler = scheduler_of(db)
+    assert settle(scheduler) == 0
+    if how == "its worker found another key":
+        leases.set_key(db, first.token, "f" * 32)
+    else:
+        end(db, first.token, how.split()[0])
+        store = ZarrStore(tmp_path)
+        Remover(db, store, RunFiles(store.root)).run(first.run_id)
+    others = [submit(db)] if busy else []
+    assert settle(scheduler) == 1 + len(others)
+    with db.read() as session:
+        count = session.scalar(text("SELECT count(*) FROM runs WHERE state = 'ready' AND key = :key"), {"key": KEY})
+    assert count == 1
+
+
 def test_a_plan_that_could_not_be_carried_out_is_made_again(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = scheduler_of(db)
     settle(scheduler)
@@ -198,8 +223,8 @@ def test_more_than_a_statement_asks_for_is_planned_all_the_same(db: Database, mo
     assert settle(scheduler) == len(made)
 
 
-def test_what_happens_without_an_event_is_planned_within_a_minute(db: Database, offices: str) -> None:
-    """As where the run that would have given an input was deleted."""
+def test_what_somebody_changes_by_hand_is_planned_within_a_minute(db: Database, offices: str) -> None:
+    """As where the input of a run that waits was taken away, which no deletion does."""
     time_s = 0.0
     scheduler = scheduler_of(db, lambda: time_s)
     wait_for_a_run(db, 2)

@@ -11,7 +11,6 @@ from sqlalchemy import func, select, update
 
 from storage import keys
 from storage.artifacts.run_files import RunFiles
-from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import InUse, NotFound
 from storage.records import (
@@ -34,7 +33,7 @@ from storage.records.removals import Removal, Remover
 from storage.records.tables import Base, RemovalRow, RunRow
 from storage.specs import stages
 from storage.specs.plans import ArtifactRef, PlannedRun
-from tests.fixtures.publishing import leave, publish, row_of, write_parts
+from tests.fixtures.publishing import leave, publish
 
 Claimed = Callable[..., Claim]
 Delete = Callable[..., Removal]
@@ -221,31 +220,6 @@ def test_an_artifact_that_somebody_needs_is_not_deleted_and_they_are_named(
     pins.remove(db, pinned, "eve")
     read_leases.release(db, lease.id)
     assert [one.key for key in (pinned, leased) for one in delete(key).removed] == [pinned, leased]
-
-
-@pytest.mark.parametrize("maker", ["deleted", "pull", "extract"])
-def test_an_artifact_that_another_was_made_from_is_not_deleted(
-    db: Database, store: ZarrStore, claimed: Claimed, delete: Delete, maker: str
-) -> None:
-    """Of what a run here made, the run's own inputs tell: one that read nothing of it has nothing to do with it."""
-    key = leave(db, store, "a")
-    write_parts(store, "left", "b")
-    entry = store.entry(keys.digest("b"))
-    assert entry is not None
-    made = ArtifactManifest("ab" * 16, "embeddings", "extract", "embeddings", {}, {"scenes": key}, (entry,))
-    claim = claimed()
-    with db.write() as session:
-        artifacts.insert(session, claim.run_id, row_of(made, store.publish(made, token="left"), claim.run_id))
-    leases.succeed(db, claim.token, {"embeddings": made.key}, cached=False)
-    with db.write() as session:
-        session.execute(update(RunRow).values(stage=maker))
-    if maker == "deleted":
-        Remover(db, store, RunFiles(store.root)).run(claim.run_id)
-    if maker == "extract":
-        assert delete(key).removed[0].key == key
-    else:
-        with pytest.raises(InUse, match=f"{made.key} was made from the artifact {key}"):
-            delete(key)
 
 
 @pytest.mark.parametrize("by", ["deleting again", "the next start"])

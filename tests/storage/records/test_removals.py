@@ -201,7 +201,7 @@ def test_an_experiment_goes_whole_but_for_what_runs_outside_use(
     assert [one.key for one in done.kept] == [keys.digest(["b"])]
     assert there(store, "a", "b", "c") == [False, True, False]
     of_runs = {"runs", "run_outputs", "attempts", "events", "metric_summaries"}
-    left = {*of_runs, "artifacts", "features", "evaluations"}
+    left = {*of_runs, "artifacts", "artifact_sources", "features", "evaluations"}
     assert set(rows(db)) == left
     with db.read() as session:
         assert set(session.scalars(select(MetricSummaryRow.run_id))) == {outside.run_id}

@@ -31,11 +31,11 @@ from storage.errors import (
     VlglabError,
 )
 from storage.specs import stages
+from storage.targets import Sources
 from tests.fixtures.lab_artifact import KEY, ROWS, WIDTH, embeddings, files
 from tests.fixtures.lab_source import LabSource
 from workers import sources, trial
 from workers.context import Machine
-from workers.sources import Sources
 
 
 @pytest.fixture

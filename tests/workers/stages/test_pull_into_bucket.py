@@ -15,12 +15,12 @@ from storage.artifacts.objects import Objects
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import NotFound, StoreCorrupt, StoreUnreachable
 from storage.specs import stages
+from storage.targets import Sources
 from tests.fixtures.lab_artifact import KEY, SCENES, embeddings, files
 from tests.fixtures.lab_source import LabSource
 from tests.fixtures.object_storage import ObjectStorage
 from workers import trial
 from workers.context import Machine
-from workers.sources import Sources
 
 PART = keys.digest([KEY, "room_b"])
 PREFIX = f"parts/{PART[:2]}/{PART}/"

@@ -17,11 +17,11 @@ from storage.artifacts.store import ArtifactManifest
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import FormatTooNew, NotFound, SourceRefused, SpecInvalid, StoreCorrupt
 from storage.specs import stages
+from storage.targets import Sources
 from tests.fixtures.lab_artifact import KEY, ROWS, SCENES, embeddings, files
 from tests.fixtures.lab_source import LabSource
 from workers import trial
 from workers.context import Machine
-from workers.sources import Sources
 
 Run = Callable[..., trial.Trial]
 STORE = "/api/v1/store"
