@@ -72,16 +72,20 @@ class Objects:
             return True
         return False
 
-    def put(self, name: str, content: bytes | Path) -> None:
+    def put(self, name: str, content: bytes | memoryview | Path) -> None:
         """Writes an object, over what is there, in one request, of which a client that dies leaves nothing.
 
-        Uploads in several pieces would: storage keeps those of the dead, and shows them in no listing. A file is mapped
-        into memory and not read into it.
+        Uploads in several pieces would: storage keeps those of the dead, and shows them in no listing.
+
+        Args:
+            name: the object's name.
+            content: something small; or a file, by its path or as `mapped` gives it.
 
         Raises:
             FileNotFoundError: the file to send is gone.
         """
-        bucket, given = (self._files, _mapped(content)) if isinstance(content, Path) else (self._bucket, content)
+        given = mapped(content) if isinstance(content, Path) else content
+        bucket = self._bucket if isinstance(content, bytes) else self._files
         with _told(name):
             obstore.put(bucket, name, given, use_multipart=False)
 
@@ -132,11 +136,15 @@ def _told(name: str) -> Iterator[None]:
         ) from error
 
 
-def _mapped(file: Path) -> bytes | memoryview:
-    """A file's bytes, which the disk's cache holds; those of an empty one cannot be mapped."""
+def mapped(file: Path) -> memoryview:
+    """A file's bytes, which the disk's cache holds, also after the file was removed; an empty one cannot be mapped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     with file.open("rb") as opened:
         empty = not os.fstat(opened.fileno()).st_size
-        return b"" if empty else memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(b"") if empty else memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def side_by_side(function: Callable[[T], U], given: Iterable[T]) -> list[U]:
