@@ -120,6 +120,12 @@ class Objects:
             pages = obstore.list(self._bucket, prefix.rstrip("/"))
             return {meta["path"]: meta["last_modified"] for page in pages for meta in page}
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Names of the objects under a prefix that ends in a slash, and the bytes of each."""
+        with _told(prefix):
+            pages = obstore.list(self._bucket, prefix.rstrip("/"))
+            return {meta["path"]: int(meta["size"]) for page in pages for meta in page}
+
 
 @contextlib.contextmanager
 def _told(name: str) -> Iterator[None]:

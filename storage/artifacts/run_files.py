@@ -9,6 +9,7 @@ own, what others are to see is sent, and what they sent is brought. Knows no sta
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -102,6 +103,19 @@ class RunFiles:
         folders = (self._root / _LOGS, self._root / _RESUME)
         return frozenset(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
 
+    def sizes(self) -> dict[str, int]:
+        """Run's id -> bytes of its files, of all runs of which something lies where every host sees it.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        found: dict[str, int] = {}
+        for what in (_LOGS, _RESUME):
+            for name, size in self._lying(what).items():
+                run_id = name.split("/")[1]
+                found[run_id] = found.get(run_id, 0) + size
+        return found
+
     def drop(self, gone: Collection[str], ended: Collection[str]) -> None:
         """Removes what lies under the folder and nobody needs there any more; what was sent stays as it is.
 
@@ -113,6 +127,17 @@ class RunFiles:
             self._drop(_LOGS, run_id)
         for run_id in (*gone, *ended):
             self._drop(_RESUME, run_id)
+
+    def _lying(self, what: str) -> dict[str, int]:
+        """Names of the files of one sort -> bytes."""
+        if self._objects is not None:
+            return self._objects.sizes(f"{what}/")
+        found: dict[str, int] = {}
+        for path in (self._root / what).rglob("*"):
+            with contextlib.suppress(OSError):  # it may go meanwhile
+                if path.is_file() and path.parent != self._root / what:
+                    found[self._name(path)] = path.stat().st_size
+        return found
 
     def _forget(self, what: str, run_id: str) -> None:
         self._drop(what, run_id)
