@@ -120,15 +120,20 @@ class ObjectStore:
         return StoredFile(path, entry.num_bytes, entry.blake3)
 
     def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
-        """Sends and publishes a part that was copied from another store; see `TakingStore.adopt`."""
+        """Sends and publishes a part that was copied from another store, and keeps no copy; see `TakingStore.adopt`."""
         manifest = copies.check_part(folder, entry, kind)
         with self._local.staged_folder(entry.key, token) as staging:
             folder.rename(staging)
-            self._send(staging, manifest, token)
+            self._send(staging, manifest, token, keep=False)
 
-    def free_bytes(self) -> None:
-        """None: a bucket does not say; see `TakingStore.free_bytes`."""
-        return
+    def free_bytes(self) -> int:
+        """Bytes that are free on the local disk; see `TakingStore.free_bytes`."""
+        return self._local.free_bytes()
+
+    @property
+    def keeps_on_disk(self) -> bool:
+        """False; see `TakingStore.keeps_on_disk`."""
+        return False
 
     def has_place(self, key: str) -> bool:
         """Whether an artifact of that key lies there; see `TakingStore.has_place`."""
@@ -280,8 +285,10 @@ class ObjectStore:
             self.clear()
         return swept + len(there & dead - here)
 
-    def _send(self, staging: Path, manifest: PartManifest, token: str) -> None:
+    def _send(self, staging: Path, manifest: PartManifest, token: str, *, keep: bool = True) -> None:
         """Puts the files of a part where it will lie, then its manifest, unless somebody published it meanwhile.
+
+        With `keep` they stay here as copies.
 
         A manifest is never taken back, for another worker may count on it by then: where a sweep took the mark while it
         was put, what that sweep took of the files is sent again.
@@ -312,7 +319,7 @@ class ObjectStore:
                 self._objects.put(mark, b"")  # for the next sweep: of what was sent since the last nothing else tells
                 raise _swept(manifest.key)
             self._objects.delete(mark)
-        if created or self.part_manifest_file(manifest.key) == content:
+        if keep and (created or self.part_manifest_file(manifest.key) == content):
             self._copies.keep(manifest.key, content, manifest.files, staging)
 
     def _is_mended(self, prefix: str, held: Mapping[str, memoryview], manifest: PartManifest) -> bool:
