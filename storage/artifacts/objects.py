@@ -52,6 +52,12 @@ class Objects:
             return bytes(obstore.get(self._bucket, name).bytes())
         return None
 
+    def get_range(self, name: str, offset: int, num_bytes: int) -> bytes | None:
+        """Some bytes of an object, which has that many from there on; None where there is no such object."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            return bytes(obstore.get_range(self._bucket, name, start=offset, length=num_bytes))
+        return None
+
     def hashed(self, name: str) -> FileEntry | None:
         """BLAKE3 and length of an object, read a piece at a time, or None where there is none."""
         with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):

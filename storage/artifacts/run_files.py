@@ -1,6 +1,6 @@
 """Logs and checkpoints of runs: files beside the store's parts, so that any host can read them and go on.
 
-    logs/<run>/<attempt>.log        what an attempt's process printed
+    logs/<run>/<attempt>.log        what an attempt's process printed; in a bucket, in segments (`run_logs`)
     resume/<run>/...                what a run keeps to resume from
 
 On a disk that hosts share, a file is where it was written. Where the store is a bucket, each host has a folder of its
@@ -15,7 +15,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.artifacts.beside import write_whole
+from storage.artifacts import run_logs
+from storage.artifacts.run_logs import Log, LogHere, LogSent
 
 if TYPE_CHECKING:
     from storage.artifacts.objects import Objects
@@ -44,6 +45,37 @@ class RunFiles:
     def log(self, run_id: str, attempt: int) -> Path:
         """The log file of one attempt of a run, UTF-8 text, as it lies here."""
         return self._root / _LOGS / run_id / f"{attempt:03d}.log"
+
+    def open_log(self, run_id: str, attempt: int) -> Log:
+        """The log of one attempt, to be read: as it lies here, or what was sent of it, whatever is more.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        here = LogHere(self.log(run_id, attempt))
+        if self._objects is None:
+            return here
+        sent = LogSent.of(self._objects, self._name(here.path))
+        return sent if sent.num_bytes > here.num_bytes else here
+
+    def send_log(self, path: Path, num_sent: int) -> int:
+        """Lets other hosts see what was added to a log; returns how much of it they see.
+
+        Args:
+            path: the log, as it lies here.
+            num_sent: what this returned before; 0 where nobody knows: then all of it is sent.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            StoreUnreachable: the bucket does not answer.
+        """
+        if self._objects is None or path.stat().st_size <= num_sent:
+            return num_sent
+        from storage.artifacts.objects import mapped
+
+        content = mapped(path)
+        run_logs.send(self._objects, self._name(path), content, num_sent)
+        return len(content)
 
     def resume(self, run_id: str, anew_after: int) -> Path:
         """The folder that attempts of a run resume from.
@@ -79,15 +111,6 @@ class RunFiles:
             return False
         into.parent.mkdir(parents=True, exist_ok=True)
         return self._objects.download(self._name(path), into)
-
-    def refresh(self, path: Path) -> None:
-        """Brings a file that only grows, where more of it was sent than lies here; errors as `bring`."""
-        if self._objects is None:
-            return
-        sent = self._objects.size(self._name(path))
-        if sent is None or (path.exists() and path.stat().st_size >= sent):
-            return
-        write_whole(path, lambda new: self.bring(path, new))
 
     def forget_resume(self, run_id: str) -> None:
         """Removes all that a run kept to resume from."""
