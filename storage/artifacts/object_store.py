@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SETTLE_S = 30.0
 """For so long a writer waits for a sweep that is at its files when it publishes them: no deletion is tried longer."""
+MOST_HELD = 256
+"""Most files of a part that are held open while it is sent: a process may open so many."""
 LOOK_S = 0.2
 """Seconds between two looks at whether that sweep is over."""
 
@@ -290,7 +292,7 @@ class ObjectStore:
 
         With `keep` they stay here as copies.
 
-        A manifest is never taken back, for another worker may count on it by then: where a sweep took the mark while it
+        A manifest is not taken back, for another worker may count on it by then: where a sweep took the mark while it
         was put, what that sweep took of the files is sent again.
 
         Raises:
@@ -305,10 +307,11 @@ class ObjectStore:
         if not self._objects.exists(name):
             self._objects.put(mark, b"")
             try:
-                held = {file: mapped(staging / file) for file in manifest.files}  # also when the folder is swept
+                few = len(manifest.files) <= MOST_HELD  # these are here also when the folder is swept
+                held = {file: mapped(staging / file) if few else staging / file for file in manifest.files}
+                arrived = side_by_side(lambda file: self._sent(prefix + file, held[file]), manifest.files)
             except FileNotFoundError as error:
                 raise _swept(manifest.key) from error
-            arrived = side_by_side(lambda file: self._sent(prefix + file, held[file]), manifest.files)
             sizes = zip(manifest.files.items(), arrived, strict=True)
             if short := [path for (path, file), size in sizes if size != file.num_bytes]:
                 raise StoreCorrupt(
@@ -322,10 +325,11 @@ class ObjectStore:
         if keep and (created or self.part_manifest_file(manifest.key) == content):
             self._copies.keep(manifest.key, content, manifest.files, staging)
 
-    def _is_mended(self, prefix: str, held: Mapping[str, memoryview], manifest: PartManifest) -> bool:
+    def _is_mended(self, prefix: str, held: Mapping[str, memoryview | Path], manifest: PartManifest) -> bool:
         """Sends again what a sweep takes of a part that is published by now; False where that was withdrawn meanwhile.
 
-        A sweep looks for the manifest before each deletion, and keeps its note until it has seen it.
+        A sweep looks for the manifest before each deletion, and keeps its note until it has seen it. A part of too many
+        files to be held, whose folder here was swept too, cannot be sent again: it is withdrawn.
         """
         until = time.monotonic() + SETTLE_S
         while True:
@@ -333,12 +337,16 @@ class ObjectStore:
             sizes = side_by_side(lambda file: self._objects.size(prefix + file), manifest.files)
             for (file, entry), size in zip(manifest.files.items(), sizes, strict=True):
                 if size != entry.num_bytes:
-                    self._objects.put(prefix + file, held[file])
+                    try:
+                        self._objects.put(prefix + file, held[file])
+                    except FileNotFoundError:
+                        self._objects.delete(prefix + part_files.MANIFEST)
+                        return False
             if not noted or time.monotonic() > until:
                 return self._objects.exists(prefix + part_files.MANIFEST)
             time.sleep(LOOK_S)
 
-    def _sent(self, name: str, file: memoryview) -> int | None:
+    def _sent(self, name: str, file: memoryview | Path) -> int | None:
         """Sends a file; how many bytes there are of it now."""
         self._objects.put(name, file)
         return self._objects.size(name)

@@ -22,7 +22,7 @@ import zarr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore as ZarrObjects
 
-from storage.artifacts import fetched
+from storage.artifacts import fetched, object_store
 from storage.artifacts.choose import open_store
 from storage.artifacts.object_store import ObjectStore
 from storage.artifacts.objects import Objects
@@ -176,6 +176,26 @@ def test_a_part_that_is_swept_as_it_is_published_is_sent_again(
     assert store.part_faults(entry) == []
     assert sweeping.sweep(frozenset()) == 0
     assert not any(name.startswith(("staging/", "withdrawn/")) for name in names(bucket))
+
+
+def test_a_part_of_too_many_files_that_is_swept_here_as_it_is_published_is_withdrawn(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, sweeping = Objects.create, ObjectStore(bucket, tmp_path / "here")
+
+    def swept_first(self: Objects, name: str, content: bytes) -> bool:
+        sweeping.sweep(frozenset())
+        return create(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(object_store, "MOST_HELD", 1)
+        put(store, "cd34", "room-2", embeddings())
+        patch.setattr(Objects, "create", swept_first)
+        with pytest.raises(StoreCorrupt, match="swept"):
+            put(store, "ab12", "room-1", embeddings())
+    assert (store.part("ab12"), list(store.parts())) == (None, ["cd34"])
+    sweeping.sweep(frozenset())
+    assert not any(name.startswith(("parts/ab/", "staging/", "withdrawn/")) for name in names(bucket))
 
 
 def test_what_another_worker_records_while_a_sweep_is_at_its_files_stays_and_is_whole(
