@@ -132,7 +132,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tasks = (
         asyncio.create_task(loop.run(parts.db, parts.settings, stopping), name="scheduler"),
         asyncio.create_task(parts.feed.run(stopping), name="feed"),
-        asyncio.create_task(collecting.run(parts.db, parts.store, parts.settings, stopping), name="collector"),
+        asyncio.create_task(
+            collecting.run(parts.db, parts.store, parts.settings, parts.run_files, stopping), name="collector"
+        ),
         asyncio.create_task(asyncio.to_thread(_finish_removals, parts), name="removals"),
         asyncio.create_task(Sender(parts.db, parts.settings).run(stopping), name="webhooks"),
         asyncio.create_task(old_keys.run(parts.db, stopping), name="old keys"),

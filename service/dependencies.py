@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import BackgroundTasks, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from service import examples
@@ -45,7 +47,12 @@ class Parts:
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS // 2))
-    """Held by whoever looks for a file of the store, for object storage may take long: half of the threads."""
+    """Held by whoever asks the store, for object storage may take long, or hang: half of the threads."""
+
+    async def clear_store(self) -> None:
+        """Removes for good what was withdrawn from the store."""
+        async with self.fetching:
+            await run_in_threadpool(self.store.clear)
 
 
 def parts(request: Request) -> Parts:
@@ -70,8 +77,15 @@ async def _db(request: Request) -> Database:
     return parts(request).db
 
 
-async def _store(request: Request) -> ArtifactStore:
-    return parts(request).store
+async def _store(request: Request) -> AsyncIterator[ArtifactStore]:
+    """The store, held until the route has made its answer: however many ask one that hangs, threads are left."""
+    found = parts(request)
+    async with found.fetching:
+        yield found.store
+
+
+async def _clear_after(request: Request, after: BackgroundTasks) -> Callable[[], None]:
+    return lambda: after.add_task(parts(request).clear_store)
 
 
 async def _run_files(request: Request) -> RunFiles:
@@ -89,7 +103,10 @@ async def _measures(request: Request) -> Measures:
 TheParts = Annotated[Parts, Depends(_parts)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheDatabase = Annotated[Database, Depends(_db)]
-TheStore = Annotated[ArtifactStore, Depends(_store)]
+TheStore = Annotated[ArtifactStore, Depends(_store, scope="function")]
+"""Counts against `Parts.fetching`. Whoever asks for files of runs takes it too, or holds that itself."""
+ClearAfter = Annotated[Callable[[], None], Depends(_clear_after)]
+"""Called, it has what was withdrawn removed for good when the answer is sent."""
 TheRunFiles = Annotated[RunFiles, Depends(_run_files)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 TheMeasures = Annotated[Measures, Depends(_measures)]

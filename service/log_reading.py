@@ -1,21 +1,16 @@
-"""Reading a run's log in pieces, from an offset on or from near its end. Knows a file; no run and no request."""
+"""Reading a run's log in pieces, from an offset on or from near its end. Knows a log; no run and no request."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from storage.artifacts.run_logs import Log
 
 LOG_BYTES = 1 << 20
 """Most bytes of a log that one call reads."""
 
 
-def read(path: Path, offset: int) -> bytes:
+def read(log: Log, offset: int) -> bytes:
     """At most LOG_BYTES of a log from `offset` on, cut before a character that is not whole yet."""
-    try:
-        with path.open("rb") as log:
-            log.seek(offset)
-            content = log.read(LOG_BYTES)
-    except FileNotFoundError:
-        return b""
+    content = log.read(offset, LOG_BYTES)
     for cut in range(1, min(4, len(content)) + 1):
         byte = content[-cut]
         if byte >= 0xC0:
@@ -26,21 +21,16 @@ def read(path: Path, offset: int) -> bytes:
     return content
 
 
-def tail_start(path: Path, num_bytes: int) -> int:
+def tail_start(log: Log, num_bytes: int) -> int:
     """The offset from which on a log's last bytes are read.
 
     That is the start of the first line within the last `num_bytes`, or where none starts there (within LOG_BYTES, and
     before the end) of the first whole character; 0 where there is no log.
     """
-    try:
-        with path.open("rb") as log:
-            begin = log.seek(0, 2) - num_bytes
-            if begin <= 0:
-                return 0
-            log.seek(begin - 1)
-            content = log.read(min(num_bytes, LOG_BYTES) + 1)
-    except FileNotFoundError:
+    begin = log.num_bytes - num_bytes
+    if begin <= 0:
         return 0
+    content = log.read(begin - 1, min(num_bytes, LOG_BYTES) + 1)
     ahead = content.find(b"\n") + 1
     if 0 < ahead < len(content):
         return begin - 1 + ahead

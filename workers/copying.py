@@ -114,7 +114,7 @@ class Copier:
                     f" ({known.digest[:16]}, the source {part.digest[:16]}); it stays; `vlglab features diff` compares"
                 )
         self._parts, self._bytes = len(missing), sum(part.num_bytes for part in missing)
-        self._check_room(parts)
+        self._check_room(parts, missing)
         with writable(self.folder), ThreadPoolExecutor(self.connections) as pool:
             self.folder.mkdir(parents=True, exist_ok=True)
             for fetched in self._in_turn(pool, kind, missing):
@@ -125,21 +125,24 @@ class Copier:
         lines = [store.entry(part.key) for part in parts]
         return tuple(line if line is not None else part for line, part in zip(lines, parts, strict=True))
 
-    def _check_room(self, parts: Sequence[PartEntry]) -> None:
-        """Sees, before a byte is fetched, that all of it has room: by the quota, then on the disk.
+    def _check_room(self, parts: Sequence[PartEntry], missing: Sequence[PartEntry]) -> None:
+        """Sees, before a byte is fetched, that all parts have room by the quota, then the missing ones on the disk.
 
         Raises:
             QuotaExceeded: the quota has not so much room.
             StoreUnwritable: the disk has not.
         """
         self.context.reporter.keep_room({part.key: part.num_bytes for part in parts})
-        free = taking_store(self.context).free_bytes()
-        lying = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-        if free is not None and self._bytes - lying > free:
+        store = taking_store(self.context)
+        to_come = [max(0, part.num_bytes - _num_bytes(self.folder / part.key)) for part in missing]
+        at_a_time = to_come if store.keeps_on_disk else sorted(to_come)[-self.connections :]
+        needed, free = sum(at_a_time), store.free_bytes()
+        if needed > free:
+            whole = "" if needed == sum(to_come) else f", {needed:,} of them at a time,"
             raise StoreUnwritable(
-                f"{self._bytes - lying:,} bytes are to be fetched, and the disk of the store ({self.folder}) has"
+                f"{sum(to_come):,} bytes are to be fetched{whole} and the disk of the store ({self.folder}) has"
                 f" {free:,} free; nothing was fetched: make room (`vlglab features usage`, `vlglab features gc`), or"
-                " take some scenes alone, then retry the run"
+                " take some scenes alone, or fewer connections, then retry the run"
             )
 
     def _in_turn(self, pool: ThreadPoolExecutor, kind: ArtifactKind, parts: Sequence[PartEntry]) -> Iterator[PartEntry]:
@@ -296,6 +299,11 @@ def writable(folder: Path) -> Iterator[None]:
             f"the disk of the store takes no more ({os.strerror(error.errno)}, {folder}); nothing half is published and"
             " what has come is kept: make room (`vlglab features usage`, `vlglab features gc`), then retry the run"
         ) from error
+
+
+def _num_bytes(folder: Path) -> int:
+    """Bytes of what lies in a folder from before."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _clear_strangers(folder: Path, manifest: PartManifest) -> None:

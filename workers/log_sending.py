@@ -75,10 +75,7 @@ class LogSender:
         """Sends a log that has grown; forgets one that is over and was sent whole."""
         is_over = path in self._over
         try:
-            size = path.stat().st_size
-            if size > self._growing[path]:
-                self._files.send(path)
-                self._growing[path] = size
+            self._growing[path] = self._files.send_log(path, self._growing[path])
         except FileNotFoundError:
             is_over = True  # its run was deleted, or it lies at another host of the machine
         except (OSError, VlglabError) as error:

@@ -9,7 +9,7 @@ from fastapi import Path as PathParameter
 
 from service import keeping_examples, problems
 from service.access import TheCaller, only_admins
-from service.dependencies import TheDatabase, TheSettings, TheStore
+from service.dependencies import TheDatabase, TheRunFiles, TheSettings, TheStore
 from service.routes.features import Key
 from service.schemas import (
     Collectable,
@@ -54,6 +54,7 @@ def change_policy(body: PolicyRequest, db: TheDatabase, caller: TheCaller) -> Po
 def collect(
     db: TheDatabase,
     store: TheStore,
+    files: TheRunFiles,
     settings: TheSettings,
     dry_run: Annotated[bool, Query(description="Only tell what would be marked and deleted.")] = False,
 ) -> Collection:
@@ -61,7 +62,7 @@ def collect(
 
     For admins. 507: the store's disk is read-only or full; the next collector ends what was begun.
     """
-    collector = Collector(db, store, settings.store_path)
+    collector = Collector(db, store, settings.store_path, files)
     done = collector.look() if dry_run else collector.collect()
     return Collection(
         dry_run=dry_run,

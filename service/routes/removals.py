@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query
+from fastapi import APIRouter, Query
 
 from service import problems
 from service.access import TheCaller
-from service.dependencies import TheDatabase, TheRunFiles, TheStore
+from service.dependencies import ClearAfter, TheDatabase, TheRunFiles, TheStore
 from service.routes.experiments import ExperimentId
 from service.routes.features import Key
 from service.routes.runs import RunId
@@ -28,7 +28,7 @@ AtOnce = Annotated[
 
 @router.delete("/runs/{run_id}", tags=["runs"], summary="Delete a run")
 def delete_run(
-    run_id: RunId, db: TheDatabase, store: TheStore, files: TheRunFiles, caller: TheCaller, after: BackgroundTasks,
+    run_id: RunId, db: TheDatabase, store: TheStore, files: TheRunFiles, caller: TheCaller, clear_after: ClearAfter,
     dry_run: DryRun = False, at_once: AtOnce = False,
 ) -> Removal:  # fmt: skip
     """Deletes a run that has ended, and the artifacts that no other run gives or reads; says what stays and why.
@@ -42,27 +42,27 @@ def delete_run(
         caller.needs_to_own(runs.get(db, run_id).owner, f"the run {run_id}")
     done = Remover(db, store, files).run(run_id, at_once=at_once, dry_run=dry_run)
     if not dry_run:
-        after.add_task(store.clear)
+        clear_after()
     return _answer(done, dry_run)
 
 
 @router.delete("/experiments/{experiment_id}", tags=["experiments"], summary="Delete an experiment")
 def delete_experiment(
     experiment_id: ExperimentId, db: TheDatabase, store: TheStore, files: TheRunFiles, caller: TheCaller,
-    after: BackgroundTasks, dry_run: DryRun = False, at_once: AtOnce = False,
+    clear_after: ClearAfter, dry_run: DryRun = False, at_once: AtOnce = False,
 ) -> Removal:  # fmt: skip
     """Deletes an experiment with all its runs, which must have ended; the rest as for one run."""
     if not is_begun(db, "experiment", experiment_id):
         caller.needs_to_own(experiments.get(db, experiment_id).owner, f"the experiment {experiment_id}")
     done = Remover(db, store, files).experiment(experiment_id, at_once=at_once, dry_run=dry_run)
     if not dry_run:
-        after.add_task(store.clear)
+        clear_after()
     return _answer(done, dry_run)
 
 
 @router.delete("/artifacts/{key}", tags=["artifacts"], summary="Delete an artifact")
 def delete_artifact(
-    key: Key, db: TheDatabase, store: TheStore, caller: TheCaller, after: BackgroundTasks, dry_run: DryRun = False,
+    key: Key, db: TheDatabase, store: TheStore, caller: TheCaller, clear_after: ClearAfter, dry_run: DryRun = False,
     at_once: AtOnce = False,
 ) -> Removal:  # fmt: skip
     """Deletes an artifact that no run is left of; it goes as those of a deleted run do.
@@ -74,7 +74,7 @@ def delete_artifact(
         caller.needs_to_own(artifacts.owner_of(db, key), f"the artifact {key}")
     done = artifact_removals.delete(db, store, key, caller.name, at_once=at_once, dry_run=dry_run)
     if not dry_run:
-        after.add_task(store.clear)
+        clear_after()
     return _answer(done, dry_run)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -36,6 +35,7 @@ from service.schemas import (
     Run,
     RunRequest,
 )
+from storage.artifacts.run_files import RunFiles
 from storage.errors import InvalidInput, NotFound, VlglabError
 from storage.records import charts, evaluations, events, metrics, retries, runs, waits
 from storage.records.evaluations import RunEvaluation
@@ -165,19 +165,21 @@ async def read_logs(
     run = await run_in_threadpool(runs.get, parts.db, run_id)
     if attempt is not None and attempt > run.attempt:
         raise NotFound(f"got attempt {attempt} of the run {run_id}, which has had {run.attempt}")
-    path = parts.run_files.log(run_id, attempt or run.attempt)
+    asked = parts.run_files, run_id, attempt or run.attempt, offset, tail
     if parts.run_files.are_sent:
         async with parts.fetching:
-            await run_in_threadpool(parts.run_files.refresh, path)
-    offset, content = await run_in_threadpool(_piece, path, offset, tail)
+            offset, content = await run_in_threadpool(_piece, *asked)
+    else:
+        offset, content = await run_in_threadpool(_piece, *asked)
     headers = {"X-Next-Offset": str(offset + len(content))}
     return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
 
 
-def _piece(path: Path, offset: int, tail: int | None) -> tuple[int, bytes]:
+def _piece(files: RunFiles, run_id: str, attempt: int, offset: int, tail: int | None) -> tuple[int, bytes]:
     """Where a piece of a log begins, and its bytes."""
-    begin = offset if tail is None else log_reading.tail_start(path, tail)
-    return begin, log_reading.read(path, begin)
+    log = files.open_log(run_id, attempt)
+    begin = offset if tail is None else log_reading.tail_start(log, tail)
+    return begin, log_reading.read(log, begin)
 
 
 @router.get("/{run_id}/events", summary="Read a run's events")

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from service.ticking import look_again
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import ArtifactStore
 from storage.records import part_index, quotas
 from storage.records.collecting import Collector, Found
@@ -34,6 +35,8 @@ class Collecting:
     db: Database
     store: ArtifactStore
     settings: Settings
+    files: RunFiles | None = None
+    """Where logs and checkpoints of runs lie."""
     _warned: Fill = "no_quota"
     _looked_at: datetime | None = None
     """Artifacts that were recorded since then may not be copied yet."""
@@ -52,7 +55,7 @@ class Collecting:
         if room.warning and room.fill != self._warned:
             log.warning("%s", room.warning)
         self._warned = room.fill
-        removed = Collector(self.db, self.store, self.settings.store_path).collect_due()
+        removed = Collector(self.db, self.store, self.settings.store_path, self.files).collect_due()
         for one in removed:
             log.info("collected the %s %s (%d bytes): %s", one.what, one.id, one.num_bytes, one.why)
         return removed
@@ -70,9 +73,9 @@ class Collecting:
         self._looked_at = began - OVERLAP
 
 
-async def run(db: Database, store: ArtifactStore, settings: Settings, stopping: asyncio.Event) -> None:
+async def run(db: Database, store: ArtifactStore, settings: Settings, files: RunFiles, stopping: asyncio.Event) -> None:
     """Ticks until `stopping` is set. An error is logged and survived; the same one is logged once until it changes."""
-    tick = partial(asyncio.to_thread, Collecting(db, store, settings).tick)
+    tick = partial(asyncio.to_thread, Collecting(db, store, settings, files).tick)
     await look_again(
         tick, TICK_S, stopping, lambda _, said: log.warning("the collector met an error and goes on: %s", said)
     )

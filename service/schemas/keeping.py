@@ -143,8 +143,11 @@ class Collectable(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    what: What = Field(description="artifact; manifest: one that no row names; part: one that no manifest names.")
-    id: str = Field(description="Its key.")
+    what: What = Field(
+        description="artifact; manifest: one that no row names; part: one that no manifest names; run_files: logs and "
+        "checkpoints of a run that is gone."
+    )
+    id: str = Field(description="Its key, or the run's id.")
     code: Code
     why: str
     num_bytes: int = Field(description="What its deletion frees.")

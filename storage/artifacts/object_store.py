@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from storage.artifacts.manifests import (
     digest,
     encode_artifact,
 )
-from storage.artifacts.objects import Objects, side_by_side
+from storage.artifacts.objects import Objects, mapped, side_by_side
 from storage.artifacts.store import ArtifactManifest, PartEntry, PartReader, PartWriter, StoredFile
 from storage.artifacts.zarr_store import ZarrStore
 from storage.artifacts.zarr_writer import ZarrPartWriter
@@ -37,6 +38,13 @@ from storage.specs.spec import ArtifactKind
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
+
+SETTLE_S = 30.0
+"""For so long a writer waits for a sweep that is at its files when it publishes them: no deletion is tried longer."""
+MOST_HELD = 256
+"""Most files of a part that are held open while it is sent: a process may open so many."""
+LOOK_S = 0.2
+"""Seconds between two looks at whether that sweep is over."""
 
 
 class ObjectStore:
@@ -114,15 +122,20 @@ class ObjectStore:
         return StoredFile(path, entry.num_bytes, entry.blake3)
 
     def adopt(self, folder: Path, entry: PartEntry, *, kind: ArtifactKind, token: str) -> None:
-        """Sends and publishes a part that was copied from another store; see `TakingStore.adopt`."""
+        """Sends and publishes a part that was copied from another store, and keeps no copy; see `TakingStore.adopt`."""
         manifest = copies.check_part(folder, entry, kind)
         with self._local.staged_folder(entry.key, token) as staging:
             folder.rename(staging)
-            self._send(staging, manifest, token)
+            self._send(staging, manifest, token, keep=False)
 
-    def free_bytes(self) -> None:
-        """None: a bucket does not say; see `TakingStore.free_bytes`."""
-        return
+    def free_bytes(self) -> int:
+        """Bytes that are free on the local disk; see `TakingStore.free_bytes`."""
+        return self._local.free_bytes()
+
+    @property
+    def keeps_on_disk(self) -> bool:
+        """False; see `TakingStore.keeps_on_disk`."""
+        return False
 
     def has_place(self, key: str) -> bool:
         """Whether an artifact of that key lies there; see `TakingStore.has_place`."""
@@ -209,9 +222,11 @@ class ObjectStore:
             if prefix and not published:
                 old = [name for name, changed in self._objects.under(prefix).items() if changed <= at]
                 if not self._removed(prefix, old):
-                    continue
-                if prefix.startswith("parts/"):
-                    self._copies.drop(prefix.rstrip("/").rpartition("/")[2])
+                    published = self._objects.exists(prefix + part_files.MANIFEST)
+                    if not published:
+                        continue
+                elif prefix.startswith("parts/"):
+                    self._copies.drop(_key_of(prefix))
             self._objects.delete(note)
             if published and not self._objects.exists(prefix + part_files.MANIFEST):
                 self._note(prefix)  # whoever wrote that note was withdrawing it just then
@@ -231,7 +246,7 @@ class ObjectStore:
 
     def _note(self, prefix: str) -> None:
         """Notes what `clear` is to remove: objects under a prefix that are there now and have no manifest then."""
-        self._objects.put(f"withdrawn/{secrets.token_hex(8)}", prefix.encode())
+        self._objects.put(f"withdrawn/{secrets.token_hex(8)}-{_key_of(prefix)}", prefix.encode())
 
     def artifacts(self) -> Iterator[str]:
         """Keys of the published artifacts, sorted."""
@@ -272,8 +287,13 @@ class ObjectStore:
             self.clear()
         return swept + len(there & dead - here)
 
-    def _send(self, staging: Path, manifest: PartManifest, token: str) -> None:
+    def _send(self, staging: Path, manifest: PartManifest, token: str, *, keep: bool = True) -> None:
         """Puts the files of a part where it will lie, then its manifest, unless somebody published it meanwhile.
+
+        With `keep` they stay here as copies.
+
+        A manifest is not taken back, for another worker may count on it by then: where a sweep took the mark while it
+        was put, what that sweep took of the files is sent again.
 
         Raises:
             StoreCorrupt: the staging folder or the mark was swept meanwhile, or an object is not as long as its file.
@@ -287,7 +307,9 @@ class ObjectStore:
         if not self._objects.exists(name):
             self._objects.put(mark, b"")
             try:
-                arrived = side_by_side(lambda file: self._sent(prefix + file, staging / file), manifest.files)
+                few = len(manifest.files) <= MOST_HELD  # these are here also when the folder is swept
+                held = {file: mapped(staging / file) if few else staging / file for file in manifest.files}
+                arrived = side_by_side(lambda file: self._sent(prefix + file, held[file]), manifest.files)
             except FileNotFoundError as error:
                 raise _swept(manifest.key) from error
             sizes = zip(manifest.files.items(), arrived, strict=True)
@@ -296,16 +318,35 @@ class ObjectStore:
                     f"the part {manifest.key} is not published: {short[0]} did not arrive whole; run the stage again"
                 )
             created = self._objects.exists(mark) and self._objects.create(name, content)
-            if not self._objects.exists(mark):  # a sweep that took it earlier may be at our files, one to come is not
-                if created:
-                    self._objects.delete(name)
-                self._objects.put(mark, b"")  # for the next sweep: of what was sent since this one nothing else tells
+            if not self._objects.exists(mark) and not (created and self._is_mended(prefix, held, manifest)):
+                self._objects.put(mark, b"")  # for the next sweep: of what was sent since the last nothing else tells
                 raise _swept(manifest.key)
             self._objects.delete(mark)
-        if created or self.part_manifest_file(manifest.key) == content:
+        if keep and (created or self.part_manifest_file(manifest.key) == content):
             self._copies.keep(manifest.key, content, manifest.files, staging)
 
-    def _sent(self, name: str, file: Path) -> int | None:
+    def _is_mended(self, prefix: str, held: Mapping[str, memoryview | Path], manifest: PartManifest) -> bool:
+        """Sends again what a sweep takes of a part that is published by now; False where that was withdrawn meanwhile.
+
+        A sweep looks for the manifest before each deletion, and keeps its note until it has seen it. A part of too many
+        files to be held, whose folder here was swept too, cannot be sent again: it is withdrawn.
+        """
+        until = time.monotonic() + SETTLE_S
+        while True:
+            noted = any(note.endswith(f"-{manifest.key}") for note in self._objects.under("withdrawn/"))
+            sizes = side_by_side(lambda file: self._objects.size(prefix + file), manifest.files)
+            for (file, entry), size in zip(manifest.files.items(), sizes, strict=True):
+                if size != entry.num_bytes:
+                    try:
+                        self._objects.put(prefix + file, held[file])
+                    except FileNotFoundError:
+                        self._objects.delete(prefix + part_files.MANIFEST)
+                        return False
+            if not noted or time.monotonic() > until:
+                return self._objects.exists(prefix + part_files.MANIFEST)
+            time.sleep(LOOK_S)
+
+    def _sent(self, name: str, file: memoryview | Path) -> int | None:
         """Sends a file; how many bytes there are of it now."""
         self._objects.put(name, file)
         return self._objects.size(name)
@@ -313,6 +354,10 @@ class ObjectStore:
 
 def _part_prefix(key: str) -> str:
     return f"parts/{key[:2]}/{key}/"
+
+
+def _key_of(prefix: str) -> str:
+    return prefix.rstrip("/").rpartition("/")[2]
 
 
 def _artifact_name(key: str) -> str:

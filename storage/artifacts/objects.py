@@ -52,6 +52,12 @@ class Objects:
             return bytes(obstore.get(self._bucket, name).bytes())
         return None
 
+    def get_range(self, name: str, offset: int, num_bytes: int) -> bytes | None:
+        """Some bytes of an object, which has that many from there on; None where there is no such object."""
+        with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
+            return bytes(obstore.get_range(self._bucket, name, start=offset, length=num_bytes))
+        return None
+
     def hashed(self, name: str) -> FileEntry | None:
         """BLAKE3 and length of an object, read a piece at a time, or None where there is none."""
         with _told(name), contextlib.suppress(NotFoundError, FileNotFoundError):
@@ -72,16 +78,20 @@ class Objects:
             return True
         return False
 
-    def put(self, name: str, content: bytes | Path) -> None:
+    def put(self, name: str, content: bytes | memoryview | Path) -> None:
         """Writes an object, over what is there, in one request, of which a client that dies leaves nothing.
 
-        Uploads in several pieces would: storage keeps those of the dead, and shows them in no listing. A file is mapped
-        into memory and not read into it.
+        Uploads in several pieces would: storage keeps those of the dead, and shows them in no listing.
+
+        Args:
+            name: the object's name.
+            content: something small; or a file, by its path or as `mapped` gives it.
 
         Raises:
             FileNotFoundError: the file to send is gone.
         """
-        bucket, given = (self._files, _mapped(content)) if isinstance(content, Path) else (self._bucket, content)
+        given = mapped(content) if isinstance(content, Path) else content
+        bucket = self._bucket if isinstance(content, bytes) else self._files
         with _told(name):
             obstore.put(bucket, name, given, use_multipart=False)
 
@@ -116,6 +126,12 @@ class Objects:
             pages = obstore.list(self._bucket, prefix.rstrip("/"))
             return {meta["path"]: meta["last_modified"] for page in pages for meta in page}
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Names of the objects under a prefix that ends in a slash, and the bytes of each."""
+        with _told(prefix):
+            pages = obstore.list(self._bucket, prefix.rstrip("/"))
+            return {meta["path"]: int(meta["size"]) for page in pages for meta in page}
+
 
 @contextlib.contextmanager
 def _told(name: str) -> Iterator[None]:
@@ -132,11 +148,15 @@ def _told(name: str) -> Iterator[None]:
         ) from error
 
 
-def _mapped(file: Path) -> bytes | memoryview:
-    """A file's bytes, which the disk's cache holds; those of an empty one cannot be mapped."""
+def mapped(file: Path) -> memoryview:
+    """A file's bytes, which the disk's cache holds, also after the file was removed; an empty one cannot be mapped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     with file.open("rb") as opened:
         empty = not os.fstat(opened.fileno()).st_size
-        return b"" if empty else memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(b"") if empty else memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def side_by_side(function: Callable[[T], U], given: Iterable[T]) -> list[U]:

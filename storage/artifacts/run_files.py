@@ -1,6 +1,6 @@
 """Logs and checkpoints of runs: files beside the store's parts, so that any host can read them and go on.
 
-    logs/<run>/<attempt>.log        what an attempt's process printed
+    logs/<run>/<attempt>.log        what an attempt's process printed; in a bucket, in segments (`run_logs`)
     resume/<run>/...                what a run keeps to resume from
 
 On a disk that hosts share, a file is where it was written. Where the store is a bucket, each host has a folder of its
@@ -9,12 +9,14 @@ own, what others are to see is sent, and what they sent is brought. Knows no sta
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.artifacts.beside import write_whole
+from storage.artifacts import run_logs
+from storage.artifacts.run_logs import Log, LogHere, LogSent
 
 if TYPE_CHECKING:
     from storage.artifacts.objects import Objects
@@ -43,6 +45,37 @@ class RunFiles:
     def log(self, run_id: str, attempt: int) -> Path:
         """The log file of one attempt of a run, UTF-8 text, as it lies here."""
         return self._root / _LOGS / run_id / f"{attempt:03d}.log"
+
+    def open_log(self, run_id: str, attempt: int) -> Log:
+        """The log of one attempt, to be read: as it lies here, or what was sent of it, whatever is more.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        here = LogHere(self.log(run_id, attempt))
+        if self._objects is None:
+            return here
+        sent = LogSent.of(self._objects, self._name(here.path))
+        return sent if sent.num_bytes > here.num_bytes else here
+
+    def send_log(self, path: Path, num_sent: int) -> int:
+        """Lets other hosts see what was added to a log; returns how much of it they see.
+
+        Args:
+            path: the log, as it lies here.
+            num_sent: what this returned before; 0 where nobody knows: then all of it is sent.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            StoreUnreachable: the bucket does not answer.
+        """
+        if self._objects is None or path.stat().st_size <= num_sent:
+            return num_sent
+        from storage.artifacts.objects import mapped
+
+        content = mapped(path)
+        run_logs.send(self._objects, self._name(path), content, num_sent)
+        return len(content)
 
     def resume(self, run_id: str, anew_after: int) -> Path:
         """The folder that attempts of a run resume from.
@@ -79,15 +112,6 @@ class RunFiles:
         into.parent.mkdir(parents=True, exist_ok=True)
         return self._objects.download(self._name(path), into)
 
-    def refresh(self, path: Path) -> None:
-        """Brings a file that only grows, where more of it was sent than lies here; errors as `bring`."""
-        if self._objects is None:
-            return
-        sent = self._objects.size(self._name(path))
-        if sent is None or (path.exists() and path.stat().st_size >= sent):
-            return
-        write_whole(path, lambda new: self.bring(path, new))
-
     def forget_resume(self, run_id: str) -> None:
         """Removes all that a run kept to resume from."""
         self._forget(_RESUME, run_id)
@@ -102,6 +126,19 @@ class RunFiles:
         folders = (self._root / _LOGS, self._root / _RESUME)
         return frozenset(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
 
+    def sizes(self) -> dict[str, int]:
+        """Run's id -> bytes of its files, of all runs of which something lies where every host sees it.
+
+        Raises:
+            StoreUnreachable: the bucket does not answer.
+        """
+        found: dict[str, int] = {}
+        for what in (_LOGS, _RESUME):
+            for name, size in self._lying(what).items():
+                run_id = name.split("/")[1]
+                found[run_id] = found.get(run_id, 0) + size
+        return found
+
     def drop(self, gone: Collection[str], ended: Collection[str]) -> None:
         """Removes what lies under the folder and nobody needs there any more; what was sent stays as it is.
 
@@ -113,6 +150,17 @@ class RunFiles:
             self._drop(_LOGS, run_id)
         for run_id in (*gone, *ended):
             self._drop(_RESUME, run_id)
+
+    def _lying(self, what: str) -> dict[str, int]:
+        """Names of the files of one sort -> bytes."""
+        if self._objects is not None:
+            return self._objects.sizes(f"{what}/")
+        found: dict[str, int] = {}
+        for path in (self._root / what).rglob("*"):
+            with contextlib.suppress(OSError):  # it may go meanwhile
+                if path.is_file() and path.parent != self._root / what:
+                    found[self._name(path)] = path.stat().st_size
+        return found
 
     def _forget(self, what: str, run_id: str) -> None:
         self._drop(what, run_id)

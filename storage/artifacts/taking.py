@@ -30,8 +30,12 @@ class TakingStore(ArtifactStore, Protocol):
             StoreCorrupt: the copy is not what the line says, or no part of that kind; it stays where it is.
         """
 
-    def free_bytes(self) -> int | None:
-        """Bytes that may still be written, as far as the disk tells; None where nobody says, as of a bucket."""
+    def free_bytes(self) -> int:
+        """Bytes that are free on the disk that parts are adopted from; of the bucket itself nobody knows."""
+
+    @property
+    def keeps_on_disk(self) -> bool:
+        """Whether what is adopted takes room on that disk for good; else it is gone from there once it is adopted."""
 
     def has_place(self, key: str) -> bool:
         """Whether an artifact of that key was published, though its manifest may be damaged."""

@@ -132,6 +132,11 @@ class ZarrStore:
         """Bytes that are free on its disk, to whoever this process runs as; see `TakingStore.free_bytes`."""
         return disk_of(self.root).free_bytes
 
+    @property
+    def keeps_on_disk(self) -> bool:
+        """True; see `TakingStore.keeps_on_disk`."""
+        return True
+
     def has_place(self, key: str) -> bool:
         """Whether there is a folder of that artifact; see `TakingStore.has_place`."""
         return admission.is_key(key) and self.artifact_path(key).parent.exists()

@@ -16,17 +16,19 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, and_, delete, select
 from sqlalchemy.orm import Session
 
+from storage.artifacts.run_files import RunFiles
 from storage.artifacts.store import WHOLE, ArtifactManifest, ArtifactStore, PartEntry
 from storage.errors import StoreError
-from storage.records import artifacts, part_index, policies, references, runs, staging, withdrawals
+from storage.records import artifacts, part_index, policies, references, runs, staging, strays, withdrawals
 from storage.records.database import Database, now
 from storage.records.keeping_tables import CollectionMarkRow
 from storage.records.pages import pieces
 from storage.records.references import Code
 from storage.records.tables import RunOutputRow
 
-What = Literal["artifact", "manifest", "part"]
-"""An artifact with its row; a manifest that no row names, with its parts; a part that no manifest names."""
+What = Literal["artifact", "manifest", "part", "run_files"]
+"""An artifact with its row; a manifest that no row names, with its parts; a part that no manifest names; logs and
+checkpoints of a run that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Found:
 
     what: What
     id: str
-    """Key of the artifact or of the part."""
+    """Key of the artifact or of the part, or the run's id."""
     code: Code
     why: str
     num_bytes: int
@@ -71,6 +73,8 @@ class Collector:
     store: ArtifactStore
     store_root: Path
     """Where staging lies."""
+    files: RunFiles | None = None
+    """Where logs and checkpoints lie; None: they are left."""
 
     def look(self) -> Collection:
         """What `collect` would do now; nothing is written."""
@@ -127,10 +131,13 @@ class Collector:
         for key, manifest in manifests.items():
             size = 0 if manifest is None else sum(self._unheld(manifest).values())
             found.append(Found("manifest", key, "unrecorded", "no row names it: a dead worker left it", size, due))
-        return found + [
+        found += [
             Found("part", one.key, "orphan", "no artifact holds it: a dead worker left it", one.num_bytes, due)
             for one in self._orphans(manifests)
         ]
+        strange = {} if self.files is None else strays.find(self.db, self.files)
+        why = "its run is gone: a worker that outlived it left its logs or checkpoints"
+        return found + [Found("run_files", run_id, "orphan", why, size, due) for run_id, size in strange.items()]
 
     def _unrecorded(self) -> dict[str, ArtifactManifest | None]:
         """Manifests that no row names; one that cannot be read is None."""
@@ -202,8 +209,18 @@ class Collector:
             gone += [] if one is None else [replace(one, num_bytes=removed.num_bytes)]
         parts = self._withdraw_parts([one.id for one in due if one.what == "part"])
         gone += [by_id["part", key] for key in parts]
+        gone += [by_id["run_files", run_id] for run_id in self._forget([i for what, i in by_id if what == "run_files"])]
         self.store.clear()
         return tuple(gone), needed
+
+    def _forget(self, run_ids: Sequence[str]) -> Sequence[str]:
+        """Removes the files of those of some runs that are gone, and the marks of all; the former's ids."""
+        if self.files is None or not run_ids:
+            return ()
+        gone = strays.remove(self.db, self.files, run_ids)
+        with self.db.write() as session:
+            session.execute(delete(CollectionMarkRow).where(_of("run_files", run_ids)))
+        return gone
 
     def _hide(self, keys: Sequence[str]) -> list[str]:
         """Takes the rows of those artifacts away that still may go, and the marks of the others; the former's keys."""

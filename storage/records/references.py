@@ -22,7 +22,7 @@ from storage.specs.stages import STAGES
 
 Code = Literal["deleted", "unreferenced", "expired", "unrecorded", "orphan"]
 """Why something may go: somebody deleted it, or its run; no run is left that has to do with it; nobody used it for
-long; a manifest that no row names; a part that no artifact holds."""
+long; a manifest that no row names; a part that no artifact holds, or files of a run that is gone."""
 
 _WAITING = ("queued", "ready")
 _LIVE = (*_WAITING, "running")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from service import examples, log_reading, schemas
 from service.cli.console import Shell
 from service.cli.entry import app
+from storage.artifacts.run_logs import LogHere
 from storage.settings import Settings, settings
 from tests.service.fake_api import FakeApi, refusal
 
@@ -177,8 +178,8 @@ def test_a_log_is_shown_from_its_last_lines_on(
 
     def read(request: httpx.Request) -> httpx.Response:
         asked = request.url.params
-        start = log_reading.tail_start(path, int(asked["tail"])) if "tail" in asked else int(asked["offset"])
-        piece = log_reading.read(path, start)
+        start = log_reading.tail_start(LogHere(path), int(asked["tail"])) if "tail" in asked else int(asked["offset"])
+        piece = log_reading.read(LogHere(path), start)
         return httpx.Response(200, content=piece, headers={"X-Next-Offset": str(start + len(piece))})
 
     run = httpx.Response(200, json={**examples.RUN, "state": "succeeded"})

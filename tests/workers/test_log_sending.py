@@ -78,15 +78,15 @@ def test_what_could_not_be_sent_is_sent_later(
     files: RunFiles, sender: LogSender, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[Path] = []
-    real = RunFiles.send
+    real = RunFiles.send_log
 
-    def fail_first(self: RunFiles, path: Path) -> None:
+    def fail_first(self: RunFiles, path: Path, num_sent: int) -> int:
         tries.append(path)
         if len(tries) < 3:
             raise StoreUnreachable("the bucket sleeps")
-        real(self, path)
+        return real(self, path, num_sent)
 
-    monkeypatch.setattr(RunFiles, "send", fail_first)
+    monkeypatch.setattr(RunFiles, "send_log", fail_first)
     say(files, "one\n")
     sender.begins("r1", 1)
     sender.ended("r1", 1)

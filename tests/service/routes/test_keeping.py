@@ -64,6 +64,17 @@ def test_a_store_is_told_of_marked_collected_and_told_of_again(api: Any, store: 
     assert api.get(f"/artifacts/{key}", status=404)["code"] == "not_found"
 
 
+def test_files_of_a_run_that_is_gone_are_shown_and_collected(api: Any) -> None:
+    log = api.parts.run_files.log("r0gone", 1)
+    log.parent.mkdir(parents=True)
+    log.write_text("late")
+    (found,) = collected(api, dry_run=True)["marked"]
+    assert (found["what"], found["id"], found["num_bytes"]) == ("run_files", "r0gone", 4)
+    api.post("/store/policy", {"grace_s": 0}, status=200)
+    assert [one["id"] for one in collected(api)["removed"]] == ["r0gone"]
+    assert not log.exists()
+
+
 def test_the_service_itself_deletes_what_is_due_and_marks_nothing(api: Any, store: ZarrStore) -> None:
     tick = Collecting(api.parts.db, store, api.parts.settings).tick
     policies.change(api.parts.db, "", grace_s=0)

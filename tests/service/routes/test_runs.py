@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from service import log_reading
 from service.dependencies import THREADS
 from storage.artifacts.run_files import RunFiles
+from storage.artifacts.run_logs import Log
 from storage.records import leases
 from storage.records.evaluations import EvaluationRow
 from tests.fixtures.waiting import wait_until
@@ -142,13 +142,15 @@ def test_a_bucket_that_does_not_answer_for_logs_leaves_threads_to_other_requests
     api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = api.post("/runs", LABELS)
-    asked, answers = list[Path](), threading.Event()
+    asked, answers = list[str](), threading.Event()
+    opened = RunFiles.open_log
 
-    def hang(_: RunFiles, path: Path) -> None:
-        asked.append(path)
+    def hang(self: RunFiles, run_id: str, attempt: int) -> Log:
+        asked.append(run_id)
         answers.wait(20)
+        return opened(self, run_id, attempt)
 
-    monkeypatch.setattr(RunFiles, "refresh", hang)
+    monkeypatch.setattr(RunFiles, "open_log", hang)
     monkeypatch.setattr(RunFiles, "are_sent", True)
     with ThreadPoolExecutor(2 * THREADS) as pool:
         try:

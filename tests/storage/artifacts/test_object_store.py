@@ -22,7 +22,7 @@ import zarr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore as ZarrObjects
 
-from storage.artifacts import fetched
+from storage.artifacts import fetched, object_store
 from storage.artifacts.choose import open_store
 from storage.artifacts.object_store import ObjectStore
 from storage.artifacts.objects import Objects
@@ -142,21 +142,129 @@ def test_who_publishes_second_elsewhere_keeps_the_first_and_reads_it(
     np.testing.assert_array_equal(part.array("embeddings"), embeddings(1)["embeddings"])
 
 
-def test_a_writer_that_is_swept_as_it_publishes_takes_its_manifest_back(
+def check_whole(storage: ObjectStorage, bucket: S3Store, key: str, seed: int) -> None:
+    """A part in the bucket has every file that its manifest names, and plain zarr reads from it what was written."""
+    now = storage.objects(str(bucket.config["bucket"]))
+    prefix = f"features/parts/{key[:2]}/{key}"
+    files = json.loads(now[f"{prefix}/manifest.json"])["files"]
+    assert {name: blake3.blake3(now[f"{prefix}/{name}"]).hexdigest() for name in files} == {
+        name: file["blake3"] for name, file in files.items()
+    }
+    there = storage.opened(str(bucket.config["bucket"]), prefix=prefix)
+    array = zarr.open_group(ZarrObjects(there, read_only=True), mode="r")["embeddings"]
+    assert isinstance(array, zarr.Array)
+    np.testing.assert_array_equal(np.asarray(array[:]), embeddings(seed)["embeddings"])
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_part_that_is_swept_as_it_is_published_is_sent_again(
+    store: ObjectStore, bucket: S3Store, bucket_server: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:  # fmt: skip
+    """Whoever sweeps on the same host takes what was staged, too."""
+    create, sweeping = Objects.create, ObjectStore(bucket, tmp_path / where)
+
+    def swept_first(self: Objects, name: str, content: bytes) -> bool:
+        monkeypatch.undo()
+        assert sweeping.sweep(frozenset()) == 1
+        assert not any("zarr.json" in name for name in names(bucket))
+        return create(self, name, content)
+
+    monkeypatch.setattr(Objects, "create", swept_first)
+    entry = put(store, "ab12", "room-1", embeddings())
+    check_whole(bucket_server, bucket, "ab12", 0)
+    assert store.part_faults(entry) == []
+    assert sweeping.sweep(frozenset()) == 0
+    assert not any(name.startswith(("staging/", "withdrawn/")) for name in names(bucket))
+
+
+def test_a_part_of_too_many_files_that_is_swept_here_as_it_is_published_is_withdrawn(
+    store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, sweeping = Objects.create, ObjectStore(bucket, tmp_path / "here")
+
+    def swept_first(self: Objects, name: str, content: bytes) -> bool:
+        sweeping.sweep(frozenset())
+        return create(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(object_store, "MOST_HELD", 1)
+        put(store, "cd34", "room-2", embeddings())
+        patch.setattr(Objects, "create", swept_first)
+        with pytest.raises(StoreCorrupt, match="swept"):
+            put(store, "ab12", "room-1", embeddings())
+    assert (store.part("ab12"), list(store.parts())) == (None, ["cd34"])
+    sweeping.sweep(frozenset())
+    assert not any(name.startswith(("parts/ab/", "staging/", "withdrawn/")) for name in names(bucket))
+
+
+def test_what_another_worker_records_while_a_sweep_is_at_its_files_stays_and_is_whole(
+    store: ObjectStore, bucket: S3Store, bucket_server: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep has found no manifest, then it is put, another worker counts on it, then the sweep takes a file."""
+    sweeping, other = (ObjectStore(bucket, tmp_path / name) for name in ("sweeping", "other"))
+    create, delete, under = Objects.create, Objects.delete, Objects.under
+    at_a_file, is_looked_at = threading.Event(), threading.Event()
+    looks, taken, writer = list[str](), list[str](), threading.current_thread()
+
+    def sweep_first(self: Objects, name: str, content: bytes) -> bool:
+        if not name.startswith("parts/"):
+            return create(self, name, content)
+        pool.submit(sweeping.sweep, frozenset())
+        assert at_a_file.wait(20)
+        made = create(self, name, content)
+        other.publish(artifact("beef01", published_entry(other)), token="other")
+        return made
+
+    def at_the_first_file(self: Objects, *gone: str) -> None:
+        if gone[0].startswith("parts/") and not at_a_file.is_set():
+            at_a_file.set()
+            assert is_looked_at.wait(20)
+            taken.append(gone[0])
+        delete(self, *gone)
+
+    def look(self: Objects, prefix: str) -> dict[str, datetime]:
+        if threading.current_thread() is writer and prefix == "withdrawn/":
+            looks.append(prefix)
+            if len(looks) == 2:  # between the two it has seen every file
+                is_looked_at.set()
+        return under(self, prefix)
+
+    with ThreadPoolExecutor(1) as pool:
+        for name, patch in (("create", sweep_first), ("delete", at_the_first_file), ("under", look)):
+            monkeypatch.setattr(Objects, name, patch)
+        put(store, "ab12", "room-1", embeddings())
+    monkeypatch.undo()
+    assert taken, "the sweep took a file of a part that was published"
+    check_whole(bucket_server, bucket, "ab12", 0)
+    assert other.is_whole(artifact("beef01", published_entry(other)))
+    assert other.verify("beef01") == []
+
+
+def published_entry(store: ObjectStore) -> PartEntry:
+    entry = store.entry("ab12")
+    assert entry is not None
+    return entry
+
+
+def test_a_part_that_is_withdrawn_while_its_swept_writer_publishes_it_is_not_sent_again_for_good(
     store: ObjectStore, bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create, elsewhere = Objects.create, ObjectStore(bucket, tmp_path / "elsewhere")
 
-    def swept_first(self: Objects, name: str, content: bytes) -> bool:
+    def between(self: Objects, name: str, content: bytes) -> bool:
         monkeypatch.undo()
-        assert elsewhere.sweep(frozenset()) == 1
-        return create(self, name, content)
+        elsewhere.sweep(frozenset())
+        made = create(self, name, content)
+        elsewhere.withdraw("none", ["ab12"])
+        elsewhere.clear()
+        return made
 
-    monkeypatch.setattr(Objects, "create", swept_first)
+    monkeypatch.setattr(Objects, "create", between)
     with pytest.raises(StoreCorrupt, match="swept"):
         put(store, "ab12", "room-1", embeddings())
     assert store.part("ab12") is None
-    assert elsewhere.sweep(frozenset()) == 1
+    elsewhere.sweep(frozenset())
     assert names(bucket) == []
 
 

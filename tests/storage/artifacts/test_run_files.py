@@ -43,7 +43,8 @@ def test_on_a_shared_disk_files_are_where_they_were_written(tmp_path: Path) -> N
     one, other = RunFiles(tmp_path), RunFiles(tmp_path)
     path = write(one.log("r1", 1), "hello")
     one.send(path)
-    other.refresh(path)
+    assert one.send_log(path, 0) == 0
+    assert other.open_log("r1", 1).read(1, 3) == b"ell"
     assert not other.bring(path, tmp_path / "elsewhere")
     assert (other.log("r1", 1).read_text(), (tmp_path / "elsewhere").exists()) == ("hello", False)
     assert not other.are_sent
@@ -58,20 +59,16 @@ def test_what_a_host_sends_another_brings(here: RunFiles, there: RunFiles, tmp_p
     assert names(bucket) == {"resume/r1/after-002/x.safetensors"}
 
 
-def test_a_log_is_brought_where_more_of_it_was_sent_than_lies_here(here: RunFiles, there: RunFiles) -> None:
-    log, copy = write(here.log("r1", 1), "one\n"), there.log("r1", 1)
-    there.refresh(copy)
-    assert not copy.exists()
-    here.send(log)
-    there.refresh(copy)
-    assert copy.read_text() == "one\n"
-    here.send(write(log, "one\ntwo\n"))
-    there.refresh(copy)
-    assert copy.read_text() == "one\ntwo\n"
+def test_a_log_is_read_where_more_of_it_is(here: RunFiles, there: RunFiles) -> None:
+    log, copy = here.log("r1", 1), there.log("r1", 1)
+    assert (there.open_log("r1", 1).num_bytes, there.open_log("r1", 1).read(0, 10)) == (0, b"")
+    num_sent = here.send_log(write(log, "one\n"), 0)
+    assert (num_sent, there.open_log("r1", 1).read(0, 10)) == (4, b"one\n")
+    assert here.send_log(write(log, "one\ntwo\n"), num_sent) == 8
+    assert there.open_log("r1", 1).read(0, 10) == b"one\ntwo\n"
+    assert not copy.parent.exists(), "no copy is kept"
     write(copy, "one\ntwo\nthree, which this host itself has written\n")
-    there.refresh(copy)
-    assert "three" in copy.read_text()
-    assert [path.name for path in copy.parent.iterdir()] == [copy.name], "nothing half is left"
+    assert there.open_log("r1", 1).read(8, 5) == b"three"
 
 
 def test_forgetting_removes_a_runs_files_everywhere_and_no_others(
@@ -96,7 +93,7 @@ def test_a_bucket_that_does_not_answer_is_named(tmp_path: Path) -> None:
         client_options={"allow_http": True}, retry_config={"max_retries": 0},
     )  # fmt: skip
     files = RunFiles(tmp_path, Objects(away))
-    with pytest.raises(StoreUnreachable, match=r"logs/r1/001\.log.*VLGLAB_STORE_URL"):
-        files.refresh(files.log("r1", 1))
+    with pytest.raises(StoreUnreachable, match=r"logs/r1/.*VLGLAB_STORE_URL"):
+        files.open_log("r1", 1)
     with pytest.raises(StoreUnreachable):
-        files.send(write(files.log("r1", 1), "text"))
+        files.send_log(write(files.log("r1", 1), "text"), 0)

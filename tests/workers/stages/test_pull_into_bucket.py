@@ -13,7 +13,7 @@ from storage import keys
 from storage.artifacts.object_store import ObjectStore
 from storage.artifacts.objects import Objects
 from storage.artifacts.zarr_store import ZarrStore
-from storage.errors import NotFound, StoreCorrupt, StoreUnreachable
+from storage.errors import NotFound, StoreCorrupt, StoreUnreachable, StoreUnwritable
 from storage.specs import stages
 from storage.targets import Sources
 from tests.fixtures.lab_artifact import KEY, SCENES, embeddings, files
@@ -36,9 +36,9 @@ def here(bucket: S3Store, tmp_path: Path) -> ObjectStore:
     return ObjectStore(bucket, tmp_path / "here")
 
 
-def run(stage: str, source: LabSource, store: ObjectStore, tmp_path: Path) -> trial.Trial:
+def run(stage: str, source: LabSource, store: ObjectStore, tmp_path: Path, connections: int = 4) -> trial.Trial:
     machine = Machine(scratch=tmp_path / "here" / "resume" / "r1", sources=Sources(("127.0.0.1",)))
-    spec = stages.parse({"stage": stage, "source": source.url, "artifact": KEY})
+    spec = stages.parse({"stage": stage, "source": source.url, "artifact": KEY, "connections": connections})
     return trial.run_stage(spec, store, machine=machine)
 
 
@@ -87,6 +87,55 @@ def test_a_bucket_that_is_lost_on_the_way_gets_the_rest_afterwards(
     run("pull", source, here, tmp_path)
     here.sweep(frozenset())
     assert published(bucket) == files(there.root)
+
+
+class SmallDisk(ObjectStore):
+    """A store in a bucket, on a machine whose disk has so much free."""
+
+    free = 0
+
+    def free_bytes(self) -> int:
+        return self.free
+
+
+def test_a_disk_without_room_for_the_parts_on_their_way_is_heard_of_before_anything_is_fetched(
+    source: LabSource, there: ZarrStore, bucket: S3Store, tmp_path: Path
+) -> None:
+    sizes = sorted(
+        sum(path.stat().st_size for path in part.rglob("*") if path.is_file() and path.name != "manifest.json")
+        for part in (there.root / "parts").glob("*/*")
+    )
+    assert len(sizes) > 2, "more parts than are on their way at a time"
+    small, most = SmallDisk(bucket, tmp_path / "here"), sum(sizes[-2:])
+    assert 0 < ObjectStore.free_bytes(small) < 2**60
+    small.free = most - 1
+    with pytest.raises(
+        StoreUnwritable, match=rf"{sum(sizes):,} bytes .* {most:,} of them at a time.*{most - 1:,} free"
+    ):
+        run("pull", source, small, tmp_path, connections=2)
+    assert not any("/parts/" in path for path, _ in source.asked) and published(bucket) == {}
+    small.free = most
+    run("pull", source, small, tmp_path, connections=2)
+    assert published(bucket) == files(there.root)
+
+
+def test_what_is_pulled_into_a_bucket_takes_no_room_here_but_while_it_is_on_its_way(
+    source: LabSource, here: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying, create = list[int](), Objects.create
+
+    def look(self: Objects, name: str, content: bytes) -> bool:
+        lying.append(len(list((tmp_path / "here").rglob("embeddings/c"))))
+        return create(self, name, content)
+
+    monkeypatch.setattr(Objects, "create", look)
+    run("pull", source, here, tmp_path, connections=1)
+    assert lying[: len(SCENES)] == [1] * len(SCENES), "each goes before the next comes"
+    left = {path.name for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert left <= {"manifest.json", "zarr.json"}, "no chunk stays"
+    part = here.part(PART)
+    assert part is not None
+    assert np.array_equal(part.array("embeddings"), embeddings("room_b"))
 
 
 def test_a_copy_that_is_not_what_is_named_is_not_sent(
