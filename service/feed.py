@@ -116,7 +116,10 @@ class Feed:
         try:
             async with asyncio.timeout(timeout_s):
                 while not self.closed and not self._may_have(than, only):
-                    await self._changed.setdefault(only.topic, asyncio.Event()).wait()
+                    changed = self._changed.get(only.topic)
+                    if changed is None:
+                        changed = self._changed[only.topic] = asyncio.Event()
+                    await changed.wait()
         except TimeoutError:
             pass
         finally:

@@ -14,7 +14,7 @@ from storage.records import access_tokens
 from storage.records.access_tokens import AccessToken
 from storage.records.database import Database
 
-FOR_S = 1.0
+FOR_S = 5.0
 """How long a token that was looked up counts as good."""
 _MOST = 10_000
 

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Row, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from storage import keys
@@ -84,6 +84,9 @@ def create_first_admin(db: Database, deliver: Callable[[str], None]) -> bool:
         return True
 
 
+_OF_DIGEST = select(*AccessTokenRow.__table__.columns).where(AccessTokenRow.digest == bindparam("of"))
+
+
 def find(db: Database, secret: str) -> AccessToken:
     """The token of a secret, its use written down.
 
@@ -91,7 +94,7 @@ def find(db: Database, secret: str) -> AccessToken:
         TokenRefused: it is unknown, expired or revoked.
     """
     with db.read() as session:
-        row = session.scalars(select(AccessTokenRow).where(AccessTokenRow.digest == digest(secret))).one_or_none()
+        row = session.connection().execute(_OF_DIGEST, {"of": digest(secret)}).one_or_none()
         moment = now(session)
     if row is None:
         raise TokenRefused("got a token that is not known; ask an admin for one (`vlglab tokens add`)")
@@ -170,6 +173,6 @@ def _row(session: Session, token_id: str) -> AccessTokenRow:
     return row
 
 
-def _read(row: AccessTokenRow) -> AccessToken:
+def _read(row: AccessTokenRow | Row[Any]) -> AccessToken:
     role: Role = row.role  # type: ignore[assignment]
     return AccessToken(row.id, row.owner, role, row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
