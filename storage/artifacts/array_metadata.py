@@ -61,7 +61,7 @@ class Layout:
         return -(-self.shape[0] // self.file_rows) if self.num_values else 0
 
     def file_bytes(self, rows: int) -> int:
-        """Bytes of a file that holds so many rows of the array, one at least: whole chunks, checksums, a shard's index."""
+        """Bytes of a file that holds so many rows, one at least: whole chunks, their checksums, a shard's index."""
         chunks = -(-rows // self.chunk_rows) * (self.chunk_bytes + CHECKSUM_BYTES)
         if self.chunks_a_shard is None:
             return chunks
