@@ -18,8 +18,7 @@ from service.client import Client
 from service.schemas import FeatureDiff
 from service.store_folders import open_folder
 from service.store_reading import STORE
-from storage.artifacts import comparing, copies
-from storage.artifacts.admission import is_key
+from storage.artifacts import admission, comparing, copies
 from storage.artifacts.manifests import decode_artifact
 from storage.artifacts.sampled import SampledReader
 from storage.artifacts.store import ArtifactManifest, PartEntry
@@ -71,10 +70,10 @@ class RemoteStore:
         """A part that the manifest names, which must have been read; None where it is gone.
 
         Raises:
-            StoreCorrupt, FormatTooNew: its manifest is not the one that the artifact names.
+            StoreCorrupt, FormatTooNew: its manifest is not the one that the artifact names, or its arrays do not fit.
             SourceRefused, AccessDenied, SourceUnreachable: as `manifest`.
         """
-        if not is_key(key):
+        if not admission.is_key(key):
             raise StoreCorrupt(f"{self._client.url} names a part {key[:200]!r}, which can be no part's key")
         base = f"{self._root}/parts/{key[:2]}/{key}"
         try:
@@ -82,6 +81,10 @@ class RemoteStore:
         except NotFound:
             return None
         found = copies.part_manifest(content, self._entries[key], "embeddings", f"at {self._client.url}")
+        try:
+            admission.check_complete("embeddings", found.scene, found.arrays, (), found.attributes.get("num_points"))
+        except StoreCorrupt as error:
+            raise StoreCorrupt(f"at {self._client.url}: {error.message}", scene=error.scene) from error
         folder = Path(tempfile.mkdtemp(dir=self._folder))
 
         def bring(name: str, start: int, num_bytes: int) -> bytes:

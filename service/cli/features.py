@@ -244,7 +244,7 @@ def _show_diff(at: Shell, found: schemas.FeatureDiff) -> None:
     """A comparison for people."""
     show = at.out.print
     if found.differences:
-        rows = [(one.name, _cell(one.left), _cell(one.right)) for one in found.differences]
+        rows = [(_cell(one.name), _cell(one.left), _cell(one.right)) for one in found.differences]
         show(plain_table(("differs in", found.left, found.right), rows), markup=False)
     else:
         show("made from the same spec and inputs", markup=False)
@@ -279,4 +279,6 @@ _VERDICTS = {
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else str(value)
+    """A value in one line; what another lab wrote commands no terminal."""
+    text = "-" if value is None else str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

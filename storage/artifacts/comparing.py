@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from storage import keys
 from storage.artifacts.store import Array, ArtifactManifest, PartEntry, PartReader
-from storage.errors import NotFound, SpecInvalid
+from storage.errors import NotFound, SpecInvalid, StoreCorrupt
 
 PERCENTILES = (1, 5, 25, 50, 75, 95)
 """Percentiles of the cosine that are told."""
@@ -303,7 +303,7 @@ def _compare_scene(left: PartReader, right: PartReader, limits: Limits) -> _Rows
     order = left.attributes.get("point_order")
     if order is None or order != right.attributes.get("point_order"):
         return None
-    ours, theirs = left.array("point_index"), right.array("point_index")
+    ours, theirs = _covered(left), _covered(right)
     shared, of_left, of_right = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
     if limits.rows is not None and len(shared) > limits.rows:
         drawn = _drawn(len(shared), limits.rows, limits.adjoining, left.scene)
@@ -324,6 +324,22 @@ def _compare_scene(left: PartReader, right: PartReader, limits: Limits) -> _Rows
         steps_allowed=steps_allowed(left, right),
     )
     return _Rows(about, near)
+
+
+def _covered(part: PartReader) -> Array:
+    """The points that have an embedding, ascending and each once: rows are found by that.
+
+    Raises:
+        StoreCorrupt: they do not rise.
+    """
+    found = part.array("point_index")
+    if (np.diff(found) <= 0).any():
+        raise StoreCorrupt(
+            f"the part {part.key} (scene {part.scene}) cannot be compared: its point_index does not rise strictly; "
+            "`vlglab features verify` says more",
+            scene=part.scene,
+        )
+    return found
 
 
 def _drawn(count: int, most: int, adjoining: int, scene: str) -> NDArray[np.int64]:

@@ -103,15 +103,15 @@ def decode_part(content: bytes, where: str) -> PartManifest:
     document = _document(content, where)
     try:
         return PartManifest(
-            key=document["key"],
-            kind=document["kind"],
-            scene=document["scene"],
-            arrays={n: ArrayEntry(tuple(a["shape"]), a["dtype"]) for n, a in document["arrays"].items()},
-            files={n: FileEntry(f["blake3"], int(f["bytes"])) for n, f in document["files"].items()},
-            attributes=document["attributes"],
+            key=_as(str, document["key"]),
+            kind=_as(str, document["kind"]),
+            scene=_as(str, document["scene"]),
+            arrays={n: ArrayEntry(_shape(a["shape"]), _as(str, a["dtype"])) for n, a in document["arrays"].items()},
+            files={n: FileEntry(_as(str, f["blake3"]), int(f["bytes"])) for n, f in document["files"].items()},
+            attributes=_as(dict, document["attributes"]),
             format_version=document["format_version"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StoreCorrupt(f"{where} is no manifest of a part ({error!r}); {RECOMPUTE}") from error
 
 
@@ -140,20 +140,23 @@ def decode_artifact(content: bytes, where: str) -> ArtifactManifest:
     document = _document(content, where)
     try:
         parts = tuple(
-            PartEntry(p["scene"], p["key"], p["digest"], int(p["points"]), int(p["bytes"])) for p in document["parts"]
+            PartEntry(
+                _as(str, p["scene"]), _as(str, p["key"]), _as(str, p["digest"]), int(p["points"]), int(p["bytes"])
+            )
+            for p in document["parts"]
         )
         return ArtifactManifest(
-            key=document["key"],
-            kind=document["kind"],
-            stage=document["stage"],
-            output=document["output"],
-            spec=document["spec"],
-            inputs=document["inputs"],
+            key=_as(str, document["key"]),
+            kind=_as(str, document["kind"]),
+            stage=_as(str, document["stage"]),
+            output=_as(str, document["output"]),
+            spec=_as(dict, document["spec"]),
+            inputs={name: _as(str, key) for name, key in document["inputs"].items()},
             parts=parts,
-            attributes=document["attributes"],
+            attributes=_as(dict, document["attributes"]),
             format_version=document["format_version"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StoreCorrupt(f"{where} is no manifest of an artifact ({error!r}); {RECOMPUTE}") from error
 
 
@@ -161,10 +164,22 @@ RECOMPUTE = "the store was damaged: take it away and run the stage again, or res
 """What to do about a damaged part, for messages."""
 
 
+def _as(kind: type, value: Any) -> Any:
+    """A value that must be of a kind; what JSON holds is anything. Raises TypeError where it is not."""
+    if not isinstance(value, kind):
+        raise TypeError(f"got {str(value)[:100]!r}, expected a {kind.__name__}")
+    return value
+
+
+def _shape(lengths: Any) -> tuple[int, ...]:
+    """The lengths of an array; raises as `_as`."""
+    return tuple(_as(int, length) for length in lengths)
+
+
 def _document(content: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreCorrupt(f"{where} is not JSON ({error}); {RECOMPUTE}") from error
     if not isinstance(document, dict) or not isinstance(document.get("format_version"), int):
         raise StoreCorrupt(f"{where} has no format_version; {RECOMPUTE}")

@@ -104,12 +104,14 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The attributes of the group at `path`, read without the zarr library.
 
     Raises:
-        ValueError: no group lies there.
+        ValueError: no group lies there, or its attributes are no object.
     """
     document = json.loads((path / "zarr.json").read_bytes())
     if not isinstance(document, dict) or document.get("node_type") != "group":
         raise ValueError("not a Zarr v3 group")
-    attributes: dict[str, Any] = document.get("attributes") or {}
+    attributes = document.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise ValueError("its attributes are no object")
     return attributes
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -16,12 +17,13 @@ from service.cli.console import Shell
 from service.cli.entry import app
 from service.cli.scripting import Exit
 from service.client import Client
+from storage.artifacts import admission
 from storage.artifacts.manifests import encode_artifact
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import VlglabError
 from storage.settings import settings
 from storage.targets import Sources
-from tests.fixtures.lab_artifact import KEY, publish
+from tests.fixtures.lab_artifact import KEY, ROWS, publish
 from tests.fixtures.lab_source import LabSource, lab_source
 from tests.service.fake_api import FakeApi
 from tests.service.test_features_cli import vlglab
@@ -165,6 +167,48 @@ def test_a_source_that_lies_is_refused(
     expected = "not_found" if lie == "a page" else "store_corrupt"
     assert said(here, source).startswith(expected)
     assert not any("etc" in asked for asked, _ in source.asked)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"spec": [1]},
+        {"attributes": "none"},
+        {"inputs": {"scenes": 1}},
+        {"scene": ["room_a"]},
+        {"digest": 3},
+        {"key": 3},
+        {"points": float("inf")},
+    ],
+    ids=lambda lie: next(iter(lie)),
+)
+def test_a_manifest_of_other_types_is_refused(here: Path, source: LabSource, lie: dict[str, Any]) -> None:
+    path = ZarrStore(source.root).artifact_path(KEY)
+    document = json.loads(path.read_text())
+    (document if lie.keys() <= {"spec", "attributes", "inputs"} else document["parts"][0]).update(lie)
+    path.write_text(json.dumps(document))
+    assert said(here, source).startswith("store_corrupt")
+
+
+@pytest.mark.parametrize("index", [np.zeros(ROWS, np.int64), np.arange(ROWS + 1)], ids=["one point", "a row more"])
+def test_rows_that_are_of_no_point_are_not_compared(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: np.ndarray[Any, Any]
+) -> None:
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(admission, "check_complete", lambda *_: None)
+        unchecked.setattr(np, "arange", lambda _: index)
+        publish(ZarrStore(tmp_path / "there"), factor=1.02)
+    with lab_source(tmp_path / "there") as source:
+        assert said(here, source).startswith("store_corrupt")
+
+
+def test_what_another_lab_wrote_commands_no_terminal(here: Path, source: LabSource) -> None:
+    path = ZarrStore(source.root).artifact_path(KEY)
+    document = json.loads(path.read_text())
+    document["attributes"]["colour"] = "\x1b[31mred"
+    path.write_text(json.dumps(document))
+    _, out = vlglab(FakeApi({}), "features", "diff", KEY, "--from", source.url, "--store", str(here), "--rows", "256")
+    assert "\\x1b[31mred" in out and "\x1b" not in out
 
 
 @pytest.mark.parametrize(

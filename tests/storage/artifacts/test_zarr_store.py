@@ -171,9 +171,10 @@ def test_readers_refuse_damage_and_name_key_scene_and_file(store: ZarrStore) -> 
     chunk.unlink()
     with pytest.raises(StoreCorrupt, match=r"embeddings/c/0/0 of the part ab12.*missing"):
         part.array("embeddings")
-    (store.part_path("ab12") / "zarr.json").write_text("{")
-    with pytest.raises(StoreCorrupt, match=r"zarr\.json of the part ab12"):
-        dict(part.attributes)
+    for content in ("{", '{"node_type": "group", "attributes": [1]}'):
+        (store.part_path("ab12") / "zarr.json").write_text(content)
+        with pytest.raises(StoreCorrupt, match=r"zarr\.json of the part ab12"):
+            dict(part.attributes)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format_version": 1}', '{"format_version": "1"}'])
