@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -37,9 +36,6 @@ from storage.records import postgres, sqlite
 EXPECTED = "sqlite:///PATH or postgresql://USER@HOST/NAME"
 """URLs of databases."""
 
-AWAY_S = 1.0
-"""Seconds after which a database that has not let a writer in, and then fails, is held to be away."""
-
 
 class Database:
     """A database with its connection pool. Safe for many threads; a forked child must open its own."""
@@ -49,8 +45,6 @@ class Database:
         self._reading = reading
         self._sqlite = engine.dialect.name == "sqlite"
         self._writer = threading.RLock()
-        self._away: tuple[float, BaseException] | None = None
-        """When a writer last found PostgreSQL away, and what it said."""
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -105,7 +99,6 @@ class Database:
         Raises:
             DatabaseError: it cannot be reached, is busy for half a minute, or has no such tables.
         """
-        since = time.monotonic()
         with (
             _translated(),
             self._writer if ordered or self._sqlite else nullcontext(),
@@ -113,24 +106,8 @@ class Database:
             session.begin(),
         ):
             if ordered and not self._sqlite:
-                self._take_writers_lock(session, since)
+                postgres.take_writers_lock(session)
             yield session
-
-    def _take_writers_lock(self, session: Session, since: float) -> None:
-        """Takes PostgreSQL's lock. Where one writer finds it away, those that waited meanwhile do not try in turn.
-
-        Raises:
-            OperationalError: it is away, or was found so since then.
-        """
-        if self._away is not None and self._away[0] > since:
-            raise OperationalError(None, None, self._away[1])
-        began = time.monotonic()
-        try:
-            postgres.take_writers_lock(session)
-        except OperationalError as error:
-            if (moment := time.monotonic()) - began > AWAY_S:
-                self._away = moment, error.orig or error
-            raise
 
     def now(self) -> datetime:
         """The database's own time, UTC: what decides leases, whatever the clocks of the hosts say."""

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import JSON, literal, select, text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from storage.errors import DatabaseError, ExtraMissing
@@ -158,35 +157,6 @@ def test_a_server_that_has_stopped_is_a_database_error_to_a_new_connection() -> 
 
 @pytest.mark.postgres
 @pytest.mark.timeout(120)
-def test_of_writers_that_wait_one_finds_out_that_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come one at a time: each in turn would wait for the time that a connection takes to be given up."""
-    asked: list[float] = []
-
-    def take(_session: Session) -> None:
-        asked.append(time.monotonic())
-        time.sleep(0.3)
-        raise OperationalError(None, None, psycopg.OperationalError("nobody is there"))
-
-    def write() -> None:
-        with pytest.raises(DatabaseError, match="nobody is there"), db.write():
-            pass
-
-    monkeypatch.setattr(postgres, "take_writers_lock", take)
-    monkeypatch.setattr(database, "AWAY_S", 0.2)
-    db = Database.open("postgresql://vlglab@127.0.0.1:9/vlglab")
-    threads = [threading.Thread(target=write) for _ in range(4)]
-    with db._writer:
-        for thread in threads:
-            thread.start()
-        time.sleep(0.3)
-    for thread in threads:
-        thread.join()
-    assert len(asked) == 1
-    write()
-    assert len(asked) == 2, "who comes later asks again"
-    db.close()
-
-
 def test_a_server_that_hangs_is_a_database_error_to_a_connection_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """All its processes are stopped: the kernel answers keepalives, and statements would wait for ever."""
     monkeypatch.setattr(postgres_waiting, "SILENCE_S", 0.5)
