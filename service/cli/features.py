@@ -13,7 +13,7 @@ from service.cli.console import Shell, first, plain_table, read_settings, shell,
 from service.cli.datasets import Limit
 from service.cli.raw_datasets import RawDataset, registered
 from service.cli.run_table import moment, size
-from service.cli.scripting import Exit, Json, show_json
+from service.cli.scripting import Exit, Json, printable, show_json
 from service.cli.watching import follow, outcome
 from storage.errors import InvalidInput, NotFound, StoreCorrupt
 from storage.targets import Sources
@@ -280,5 +280,4 @@ _VERDICTS = {
 
 def _cell(value: Any) -> str:
     """A value in one line; what another lab wrote commands no terminal."""
-    text = "-" if value is None else str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "-" if value is None else printable(str(value)).replace("\n", "\\n")

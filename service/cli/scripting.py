@@ -87,7 +87,19 @@ def exit_of(error: errors.VlglabError) -> Exit:
 def line_of(error: errors.VlglabError) -> str:
     """An error in one line: what happened (with the command to run next, where one is known), and its code."""
     scene = f" (scene {error.scene})" if error.scene else ""
-    return f"vlglab: {error.message}{scene} [{error.code}]"
+    return printable(f"vlglab: {error.message}{scene} [{error.code}]")
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters written out: what another lab says commands no terminal.
+
+    Examples:
+        >>> printable("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def show_json(value: Document) -> None:

@@ -1,8 +1,7 @@
 """One database, SQLite or PostgreSQL, and its transactions. Knows no table.
 
 Writers come one at a time: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by a transaction-level advisory lock. So events
-get their ids in the order in which they are committed, and a reader that remembers the last id loses none. Those of one
-process wait for each other before they take a connection.
+get their ids in the order in which they are committed, and a reader that remembers the last id loses none.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class Database:
         """
         with (
             _translated(),
-            self._writer if ordered or self._sqlite else nullcontext(),
+            self._writer if self._sqlite else nullcontext(),
             Session(self._engine, expire_on_commit=False) as session,
             session.begin(),
         ):

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,10 @@ class _Turn(Generic[_Asked, _Made]):
 
 
 class GroupCommit(Generic[_Asked, _Made]):
-    """Makes what many threads ask for. Whoever's request fails gets its error, and no other request fails by it."""
+    """Makes what many threads ask for. Whoever's request is wrong gets its error, and no other request fails by it.
+
+    Where the database fails, all that wait hear it.
+    """
 
     def __init__(self, db: Database, make: Callable[[Session, Sequence[_Asked]], Sequence[_Made]]) -> None:
         """Takes what makes requests.
@@ -67,13 +70,23 @@ class GroupCommit(Generic[_Asked, _Made]):
         try:
             with self._db.write() as session:
                 made = self._make(session, [turn.asked for turn in turns])
+        except DatabaseError as error:
+            _fail(turns, error)
         except Exception as error:  # noqa: BLE001 - each gets its own
-            if len(turns) > 1 and not isinstance(error, DatabaseError):
-                for turn in turns:
-                    self._together([turn])
+            if len(turns) == 1:
+                _fail(turns, error)
                 return
             for turn in turns:
-                turn.error, turn.is_done = error, True
+                self._together([turn])
+        except BaseException as error:
+            _fail(turns, DatabaseError(f"whoever was writing was stopped ({error!r}); send the request again"))
+            raise
         else:
             for turn, one in zip(turns, made, strict=True):
                 turn.made, turn.is_done = one, True
+
+
+def _fail(turns: Sequence[_Turn[Any, Any]], error: Exception) -> None:
+    """Ends turns with an error."""
+    for turn in turns:
+        turn.error, turn.is_done = error, True
