@@ -125,8 +125,9 @@ class FeaturePoints:
             part = self._part(entry)
             index = self._rows(part, "point_index", slice(None))
             rng = np.random.default_rng([self.seed, epoch, int(keys.digest(entry.scene)[:8], 16)])
-            chosen = rng.choice(len(index), min(self.points_per_scene, len(index)), replace=False)
-            chosen.sort()
+            drawn = np.zeros(len(index), bool)
+            drawn[rng.choice(len(index), min(self.points_per_scene, len(index)), replace=False)] = True
+            chosen = np.flatnonzero(drawn)  # in ascending order, without sorting
             return DrawnPoints(entry.scene, self._rows(part, "embeddings", chosen), index[chosen])
 
     def _part(self, entry: PartEntry) -> PartReader:
