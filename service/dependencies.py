@@ -43,7 +43,7 @@ class Parts:
     measures: Measures
     tokens: KnownTokens
     create: GroupCommit[tuple[PlannedRun, Submission], tuple[Run, bool]]
-    """Creates single runs, as `creating.create_one`; those that come at once in one transaction."""
+    """Creates single runs, as `creating.create_each`; those that come at once in one transaction."""
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever compares feature stores: one at a time, so that their memory is bounded."""
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS // 2))

@@ -7,29 +7,22 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from storage.records import run_fields, runs
-from storage.records.database import Database
 from storage.records.idempotency import remember
 from storage.records.runs import Run
 from storage.records.submissions import NewRun, Submission, prepare, write
 from storage.specs.plans import PlannedRun
 
 
-def create_one(db: Database, planned: PlannedRun, submission: Submission) -> tuple[Run, bool]:
-    """Writes one new run, or finds the one that the same request made before; True where it is new.
+def create_each(session: Session, asked: Sequence[tuple[PlannedRun, Submission]]) -> list[tuple[Run, bool]]:
+    """Writes a new run for each request, or finds the one that the same request made before; True where it is new.
+
+    Args:
+        session: an ordered write transaction.
+        asked: what each wants. Two of one key fail together (IntegrityError), for neither sees the other.
 
     Raises:
-        SpecInvalid, UnknownName, NotFound, IllegalMove: as `runs.create`.
-        KeyReused, KeySpent: the submission's key was used for another request, or what it made has been deleted.
-    """
-    with db.write() as session:
-        (made,) = create_each(session, [(planned, submission)])
-        return made
-
-
-def create_each(session: Session, asked: Sequence[tuple[PlannedRun, Submission]]) -> list[tuple[Run, bool]]:
-    """What `create_one` makes of each of several requests, within one transaction; raises as it does for any of them.
-
-    Two of one key fail together (IntegrityError), for neither sees the other.
+        SpecInvalid, UnknownName, NotFound, IllegalMove: as `runs.create`, for any of them.
+        KeyReused, KeySpent: a key was used for another request, or what it made has been deleted.
     """
     found: list[tuple[Run, bool]] = []
     new: list[NewRun] = []

@@ -9,7 +9,6 @@ from sqlalchemy import update
 
 from migrations.upgrade import upgrade
 from service.app import create_app
-from storage.records import creating
 from storage.records.database import Database, now
 from storage.records.idempotency import KEPT, Once
 from storage.records.submissions import Submission
@@ -17,6 +16,7 @@ from storage.records.tables import IdempotencyRow
 from storage.settings import Settings
 from storage.specs import stages
 from storage.specs.plans import PlannedRun
+from tests.fixtures.single_runs import create_one
 from tests.fixtures.waiting import wait_until
 from tests.service.conftest import ADDRESS, HERE
 
@@ -25,7 +25,7 @@ def test_a_service_that_runs_forgets_old_keys(settings: Settings) -> None:
     upgrade(settings.resolved_database_url)
     db = Database.open(settings.resolved_database_url)
     once = Once("ada", "k", "x")
-    creating.create_one(db, PlannedRun("text", stages.EmbedLabels(label_set="s3dis13")), Submission("ada", once=once))
+    create_one(db, PlannedRun("text", stages.EmbedLabels(label_set="s3dis13")), Submission("ada", once=once))
     with db.write() as session:
         session.execute(update(IdempotencyRow).values(created_at=now(session) - KEPT - timedelta(days=1)))
     with TestClient(create_app(settings), ADDRESS, client=HERE):

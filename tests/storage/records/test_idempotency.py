@@ -11,7 +11,7 @@ from sqlalchemy import update
 from storage.artifacts.run_files import RunFiles
 from storage.artifacts.zarr_store import ZarrStore
 from storage.errors import KeyReused, KeySpent, SpecInvalid
-from storage.records import creating, experiments, idempotency, runs
+from storage.records import experiments, idempotency, runs
 from storage.records.database import Database
 from storage.records.database import now as db_now
 from storage.records.idempotency import KEPT, Once
@@ -21,6 +21,7 @@ from storage.records.tables import IdempotencyRow
 from storage.specs import stages
 from storage.specs.plans import ArtifactRef, PlannedRun
 from tests.fixtures.listed_runs import list_runs
+from tests.fixtures.single_runs import create_one
 
 LABELS = PlannedRun("text", stages.EmbedLabels(label_set="s3dis13"))
 
@@ -30,11 +31,11 @@ def asked(key: str, request: Any = "x", owner: str = "ada") -> Submission:
 
 
 def test_a_request_that_is_sent_again_finds_what_the_first_made(db: Database) -> None:
-    first, is_new = creating.create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))
+    first, is_new = create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))
     assert is_new
-    assert creating.create_one(db, LABELS, asked("k1", {"b": 2, "a": 1})) == (first, False)
+    assert create_one(db, LABELS, asked("k1", {"b": 2, "a": 1})) == (first, False)
     runs.request_cancel(db, first.id)
-    assert creating.create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))[0].state == "cancelled", "as it stands now"
+    assert create_one(db, LABELS, asked("k1", {"a": 1, "b": 2}))[0].state == "cancelled", "as it stands now"
     assert len(list_runs(db).items) == 1
     experiment = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
     again = experiments.create(db, "one", None, None, {}, [LABELS], asked("k2"))
@@ -42,20 +43,20 @@ def test_a_request_that_is_sent_again_finds_what_the_first_made(db: Database) ->
 
 
 def test_a_key_is_of_one_owner_and_one_request(db: Database) -> None:
-    first, _ = creating.create_one(db, LABELS, asked("k"))
+    first, _ = create_one(db, LABELS, asked("k"))
     with pytest.raises(KeyReused, match=f"'k'.*it made {first.id}"):
-        creating.create_one(db, LABELS, asked("k", "y"))
-    other, is_new = creating.create_one(db, LABELS, asked("k", "y", owner="eve"))
+        create_one(db, LABELS, asked("k", "y"))
+    other, is_new = create_one(db, LABELS, asked("k", "y", owner="eve"))
     assert is_new and other.id != first.id
     for _ in range(2):
-        assert creating.create_one(db, LABELS, Submission("ada"))[1], "a request without a key is always new"
+        assert create_one(db, LABELS, Submission("ada"))[1], "a request without a key is always new"
 
 
 @pytest.mark.parametrize("what", ["run", "experiment"])
 def test_a_key_whose_run_was_deleted_says_so_and_makes_nothing(db: Database, tmp_path: Path, what: str) -> None:
     def submit(key: str, request: Any = "x") -> str:
         if what == "run":
-            return creating.create_one(db, LABELS, asked(key, request))[0].id
+            return create_one(db, LABELS, asked(key, request))[0].id
         return experiments.create(db, "x", None, None, {}, [LABELS], asked(key, request)).id
 
     made = submit("k")
@@ -79,8 +80,8 @@ def test_a_request_that_failed_takes_no_key(db: Database) -> None:
     wrong = PlannedRun("predict", stages.Predict(), {"scenes": ArtifactRef("f" * 32)})
     for _ in range(2):
         with pytest.raises(Exception, match="no published artifact|misses"):
-            creating.create_one(db, wrong, asked("k"))
-    assert creating.create_one(db, LABELS, asked("k"))[1]
+            create_one(db, wrong, asked("k"))
+    assert create_one(db, LABELS, asked("k"))[1]
     with pytest.raises(SpecInvalid):
         experiments.create(db, "x", None, None, {}, [LABELS, LABELS], asked("k3"))
     assert experiments.create(db, "x", None, None, {}, [LABELS], asked("k3")).is_new
@@ -91,7 +92,7 @@ def test_of_many_at_once_one_makes_it(db: Database) -> None:
 
     def work() -> None:
         start.wait()
-        got.append(creating.create_one(db, LABELS, asked("k")))
+        got.append(create_one(db, LABELS, asked("k")))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -106,7 +107,7 @@ def test_of_many_at_once_one_makes_it(db: Database) -> None:
 def test_old_keys_are_forgotten_in_pieces_and_young_ones_stay(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "PIECE", 2)
     for name in ("old1", "old2", "old3", "old4", "old5", "young"):
-        creating.create_one(db, LABELS, asked(name))
+        create_one(db, LABELS, asked(name))
     with db.write() as session:
         moment = db_now(session)
         for name, age in (("old", KEPT + timedelta(minutes=1)), ("young", KEPT - timedelta(minutes=1))):
@@ -116,6 +117,6 @@ def test_old_keys_are_forgotten_in_pieces_and_young_ones_stay(db: Database, monk
     assert idempotency.forget_old(db) == 4, "the rest waits for the next look"
     assert idempotency.forget_old(db) == 1
     assert idempotency.forget_old(db) == 0
-    assert not creating.create_one(db, LABELS, asked("young"))[1]
-    assert creating.create_one(db, LABELS, asked("old1", "another"))[1], "a key that was forgotten is as good as new"
+    assert not create_one(db, LABELS, asked("young"))[1]
+    assert create_one(db, LABELS, asked("old1", "another"))[1], "a key that was forgotten is as good as new"
     assert len(list_runs(db).items) == 7, "what was made stays"
