@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,17 +39,24 @@ def test_a_folder_is_a_folder(tmp_path: Path) -> None:
     assert not choose.open_run_files(named).are_sent
 
 
+@contextmanager
+def told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small things get little time, and the block, which asks a hung bucket for one, hears of it within that."""
+    monkeypatch.setattr(choose, "SMALL_TIMEOUT", "1s")
+    monkeypatch.setattr(choose, "SMALL_RETRY_S", 2)
+    began = time.monotonic()
+    with pytest.raises(StoreUnreachable, match="did not answer"):
+        yield
+    assert 1 <= time.monotonic() - began < 30, "not at once, and not after the minutes that the library would take"
+
+
 @pytest.mark.usefixtures("hung")
 @pytest.mark.timeout(60)
 def test_whoever_asks_a_hung_bucket_for_something_small_is_told_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "SMALL_TIMEOUT", "1s")
-    monkeypatch.setattr(choose, "SMALL_RETRY_S", 2)
-    began = time.monotonic()
-    with pytest.raises(StoreUnreachable, match="did not answer"):
+    with told_in_seconds(monkeypatch):
         choose.open_store(settings(tmp_path)).manifest("ab12")
-    assert 1 <= time.monotonic() - began < 30, "not at once, and not after the minutes that the library would take"
 
 
 @pytest.mark.usefixtures("hung")
@@ -70,10 +78,5 @@ def test_whoever_withdraws_from_a_hung_bucket_is_told_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Marks and notes are small: they are written while others wait for the writers' lock."""
-    monkeypatch.setattr(choose, "SMALL_TIMEOUT", "1s")
-    monkeypatch.setattr(choose, "SMALL_RETRY_S", 2)
-    objects = Objects(*choose.buckets(settings(tmp_path)) or ())
-    began = time.monotonic()
-    with pytest.raises(StoreUnreachable):
-        objects.put("withdrawn/x", b"parts/ab/ab12/")
-    assert 1 <= time.monotonic() - began < 30
+    with told_in_seconds(monkeypatch):
+        Objects(*choose.buckets(settings(tmp_path)) or ()).put("withdrawn/x", b"parts/ab/ab12/")
